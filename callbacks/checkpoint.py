@@ -1,0 +1,77 @@
+"""Checkpoints of a run: ``last.ckpt`` and ``best.ckpt`` in the run's own folder, never half-written."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from callbacks.run_state import run_logger
+from tracking.store import runs_dir
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps the last epoch and the best one under ``checkpoints/<run id>/``, beside the store.
+
+    Args:
+        monitor: Metric that says which epoch is the best; the highest wins.
+    """
+
+    def __init__(self, monitor: str = "val/dice") -> None:
+        super().__init__(
+            monitor=monitor,
+            mode="max",
+            filename="best",
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+            auto_insert_metric_name=False,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the run's folder; rank zero knows the run and tells the others."""
+        logger = run_logger(trainer)
+        if stage == "fit" and logger is not None:
+            run_id = trainer.strategy.broadcast(logger.version)
+            self.dirpath = str(runs_dir() / "checkpoints" / str(run_id))
+        super().setup(trainer, pl_module, stage)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it, and loads tensors and plain types only.
+
+    A process that is killed while it writes leaves the previous checkpoint whole. A checkpoint
+    that holds anything but tensors and plain types, and so could run code, is refused.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: object | None = None,
+    ) -> None:
+        """Write a checkpoint in one step; see the base class."""
+        final = Path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        partial = final.with_name(f"{final.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(final)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: object | None = None,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a checkpoint onto the CPU, tensors and plain types only; see the base class."""
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return checkpoint

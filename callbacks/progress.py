@@ -1,0 +1,48 @@
+"""Progress of long work inside a trainer's run, on the trainer's own bar where it has one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from rich.console import Console
+
+
+@contextmanager
+def progress(trainer: Trainer, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar for work of a known amount.
+
+    Args:
+        trainer: Its rich progress bar takes one more line; with another bar, or none, nothing is
+            drawn.
+        title: What is done.
+        total: How much there is to do.
+
+    Yields:
+        A function to call with the amount that was done since the last call.
+    """
+    bar = trainer.progress_bar_callback
+    if not isinstance(bar, RichProgressBar) or bar.progress is None or not trainer.is_global_zero:
+        yield lambda amount: None
+        return
+    lines = bar.progress
+    task = lines.add_task(f"[white]{title}", total=total)
+
+    def advance(amount: int) -> None:
+        lines.update(task, advance=amount)
+        lines.refresh()
+
+    try:
+        yield advance
+    finally:
+        lines.update(task, visible=False)
+
+
+def say(trainer: Trainer, text: str) -> None:
+    """Print a line on rank zero, above the progress bar where there is one."""
+    if not trainer.is_global_zero:
+        return
+    bar = trainer.progress_bar_callback
+    live = bar.progress if isinstance(bar, RichProgressBar) else None
+    console = live.console if live is not None else Console()
+    console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,80 @@
+"""What a checkpoint says of the run that made it, read before anything is built."""
+
+import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from callbacks.run_state import CHECKPOINT_KEY
+from errors import InputError
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """The run behind a checkpoint.
+
+    Attributes:
+        run_id: Its id in the store; None if it was trained without one.
+        settings: What it was made with, by section of the configuration.
+    """
+
+    run_id: str | None
+    settings: dict[str, Any]
+
+
+def read_checkpoint(path: Path) -> CheckpointInfo:
+    """Read the run behind a checkpoint, loading tensors and plain types only.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: If the file is missing, broken, no checkpoint of this project, or holds
+            anything that could run code.
+    """
+    if not path.is_file():
+        msg = f"--ckpt_path: {path} is not a file; give a last.ckpt or best.ckpt of a run"
+        raise InputError(msg)
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        msg = (
+            f"--ckpt_path: {path} is broken or holds more than tensors and plain values; "
+            "expected a checkpoint that fit wrote; give another one"
+        )
+        raise InputError(msg) from error
+    found = stored.get(CHECKPOINT_KEY) if isinstance(stored, dict) else None
+    if found is None:
+        msg = f"--ckpt_path: {path} was not written by fit of this project; give one that was"
+        raise InputError(msg)
+    return CheckpointInfo(found["run_id"], found["settings"])
+
+
+@contextmanager
+def settings_file(checkpoint: CheckpointInfo, *, fit: bool) -> Iterator[Path]:
+    """A YAML of what a checkpoint was made with, to stand below what a user gives.
+
+    Args:
+        checkpoint: The checkpoint.
+        fit: Whether training goes on, and so under the same trainer; an evaluation may run on
+            another machine.
+
+    Yields:
+        The file, which is removed afterwards.
+    """
+    settings = dict(checkpoint.settings)
+    if not fit:
+        settings.pop("trainer", None)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "checkpoint.yaml")
+        file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        yield file

@@ -1,0 +1,169 @@
+"""``fit``, ``validate`` and ``test``: LightningCLI over the house's module, data and callbacks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from callbacks.checkpoint import RunCheckpoint
+from callbacks.progress import say
+from callbacks.robustness import RobustnessCallback
+from callbacks.run_state import RunState, run_logger
+from callbacks.save_config import SaveConfig
+from commands.checkpoints import CheckpointInfo, read_checkpoint, settings_file
+from commands.messages import parser_message
+from datamodules.datamodule import DecathlonDataModule
+from errors import InputError
+from lightning_module.module import SegmentationModule
+from tracking.store import project_dir, runs_dir
+
+DEFAULT_CONFIG = project_dir() / "conf" / "default.yaml"
+_SUBCOMMANDS = ("fit", "validate", "test")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one of Lightning's commands.
+
+    Args:
+        arguments: The command and its options.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        InputError: If options, files or data are not as expected.
+    """
+    SegStressCLI(
+        SegmentationModule,
+        DecathlonDataModule,
+        args=list(arguments),
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"save_to_log_dir": False},
+        auto_configure_optimizers=False,
+        parser_class=OneLineParser,
+        parser_kwargs={
+            name: {"default_config_files": [str(DEFAULT_CONFIG)]} for name in _SUBCOMMANDS
+        },
+    )
+    return 0
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line, not a usage text and a dozen lines."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what is wrong as an InputError."""
+        raise InputError(parser_message(message)) from ex
+
+
+class SegStressCLI(LightningCLI):
+    """LightningCLI whose checkpoints bring their settings, below those that a user gives."""
+
+    checkpoint: CheckpointInfo | None = None
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The trainer's methods that are commands, and the arguments which are not options."""
+        known = LightningCLI.subcommands()
+        return {name: known[name] for name in _SUBCOMMANDS}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the attacks and what follows from the data."""
+        parser.add_lightning_class_args(RobustnessCallback, "robustness")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        for name in ("class_names", "in_channels"):
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+        parser.add_argument(
+            "--test_after_fit",
+            type=bool,
+            default=False,
+            help="Score and attack the last weights on the test set when fit is done.",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
+        """Parse twice where there is a checkpoint: what it was made with are then the defaults."""
+        super().parse_arguments(parser, args)
+        command = self.config["subcommand"]
+        path = self.config[command].get("ckpt_path")
+        if path is None:
+            if command != "fit":
+                msg = (
+                    f"--ckpt_path: {command} needs a checkpoint, found none; give "
+                    f"{runs_dir()}/checkpoints/<run id>/last.ckpt"
+                )
+                raise InputError(msg)
+            return
+        self.checkpoint = read_checkpoint(Path(path))
+        with settings_file(self.checkpoint, fit=command == "fit") as file:
+            subparser = self._subcommand_parsers[command]
+            subparser.default_config_files = [str(DEFAULT_CONFIG), str(file)]
+            super().parse_arguments(parser, args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would let the checkpoint's hyperparameters override options."""
+
+    def instantiate_classes(self) -> None:
+        """Build trainer, model and data; settings that they refuse are the user's to mend."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise InputError(parser_message(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
+        """Add the callbacks that every run has, whatever list a user's YAML sets."""
+        settings = self.config_init[self.subcommand]
+        callbacks: list[Callback] = [RunState(self._settings())]
+        if settings.trainer.enable_checkpointing is not False and self.subcommand == "fit":
+            callbacks.append(RunCheckpoint())
+        if settings.trainer.enable_progress_bar is not False:
+            callbacks.append(RichProgressBar(refresh_rate=10))
+        self.trainer_defaults["callbacks"] = callbacks
+        trainer = super().instantiate_trainer(**kwargs)
+        self._describe_run(trainer)
+        return trainer
+
+    def after_fit(self) -> None:
+        """Say what can follow, or do it."""
+        logger = run_logger(self.trainer)
+        checkpoint = getattr(self.trainer.checkpoint_callback, "last_model_path", "")
+        if self.config.fit.test_after_fit:
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        elif checkpoint:
+            say(self.trainer, f"Next: python main.py test --ckpt_path {checkpoint}")
+        if logger is not None:
+            say(self.trainer, f"Then: python main.py compare --experiment {logger.name}")
+
+    def _settings(self) -> dict[str, Any]:
+        """What the run is made with, as plain values and without what is linked."""
+        text = self.parser.dump(self.config, skip_link_targets=True, skip_none=False)
+        chosen: dict[str, Any] = yaml.safe_load(text)[str(self.subcommand)]
+        return {
+            name: chosen[name]
+            for name in ("seed_everything", "model", "data", "robustness", "trainer")
+        }
+
+    def _describe_run(self, trainer: Trainer) -> None:
+        logger = run_logger(trainer)
+        if logger is None:
+            return
+        chosen = self.config[self.subcommand]
+        network = chosen.model.get("network")
+        params = {
+            "task": chosen.data.task,
+            "loss": chosen.model.loss,
+            "seed": int(chosen.seed_everything),
+            "fold": chosen.data.fold,
+            "network": "unet" if network is None else network.class_path.rpartition(".")[2],
+            "classes": "+".join(self.datamodule.class_names),
+            "epochs": trainer.max_epochs,
+            "max_pixel": chosen.data.max_pixel,
+        }
+        logger.experiment_name = logger.experiment_name or chosen.data.task
+        logger.run_name = logger.run_name or f"{params['loss']} seed {params['seed']}"
+        logger.describe(params, {})
+        if self.checkpoint is not None and self.checkpoint.run_id is not None:
+            logger.adopt(self.checkpoint.run_id, evaluate=self.subcommand != "fit")

@@ -1,0 +1,1 @@
+"""Runs side by side: statistics, figures and the report, derived from the stored counts."""

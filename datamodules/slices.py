@@ -1,0 +1,74 @@
+"""Slices as a dataset that hands over whole batches, read from the store's memory maps at once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from datamodules.batch import Batch
+from datamodules.store import SliceStore
+
+
+class SliceDataset(Dataset[Batch]):
+    """All slices of some cases, in order of case and depth.
+
+    Args:
+        store: Where the slices are.
+        cases: Names of the cases.
+        classes: For each channel of the mask the labels that it marks.
+    """
+
+    def __init__(
+        self, store: SliceStore, cases: Sequence[str], classes: Sequence[Sequence[int]]
+    ) -> None:
+        """List the slices of the cases."""
+        self.store = store
+        self.cases = tuple(cases)
+        self.classes = tuple(tuple(values) for values in classes)
+        counts = [store.records[case].slices for case in self.cases]
+        self._case_of = np.repeat(np.arange(len(counts)), counts)
+        self._slice_of = np.concatenate([np.arange(count) for count in counts])
+        self._shapes = np.array([store.records[case].shape for case in self.cases])
+
+    def __len__(self) -> int:
+        """Count the slices of all cases."""
+        return len(self._case_of)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Read one slice as a batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Read a batch; the data loader calls this with the indices that the sampler chose."""
+        positions, frames = self._case_of[indices], self._slice_of[indices]
+        names = [self.cases[position] for position in positions]
+        opened = [self.store.arrays(name) for name in names]
+        image = np.stack([pair[0][frame] for pair, frame in zip(opened, frames, strict=True)])
+        label = np.stack([pair[1][frame] for pair, frame in zip(opened, frames, strict=True)])
+        height, width = self._shapes[positions].T[..., np.newaxis, np.newaxis]
+        valid = np.arange(image.shape[2])[:, np.newaxis] < height
+        valid = valid & (np.arange(image.shape[3]) < width)
+        return Batch(
+            image=torch.from_numpy(image),
+            mask=torch.from_numpy(self._mask(label)),
+            valid=torch.from_numpy(valid[:, np.newaxis]),
+            case=names,
+            slice_index=torch.from_numpy(frames),
+        )
+
+    def _mask(self, label: NDArray[np.uint8]) -> NDArray[np.float32]:
+        mask = np.empty((len(label), len(self.classes), *label.shape[1:]), dtype=np.float32)
+        for channel, values in enumerate(self.classes):
+            marked = label == values[0]
+            for value in values[1:]:
+                marked |= label == value
+            mask[:, channel] = marked
+        return mask
+
+
+def keep_batch(batch: Any) -> Any:  # noqa: ANN401 - the loader's type for it expects a list
+    """Collate nothing: the dataset hands over whole batches."""
+    return batch

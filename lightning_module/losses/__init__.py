@@ -1,0 +1,1 @@
+"""Losses: functional maths, terms, their registry, expressions and the compound of them."""

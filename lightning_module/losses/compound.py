@@ -1,0 +1,137 @@
+"""From the losses of pixels, classes and samples to one number, in the one place that averages."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from errors import InputError
+from lightning_module.keys import unique_slugs
+from lightning_module.losses.expression import parse_expression
+from lightning_module.losses.registry import build_term
+
+
+class LossValue(NamedTuple):
+    """What a compound gives for one batch.
+
+    Attributes:
+        total: The loss to minimise, a scalar.
+        ledger: The matrix before the means, detached, shape ``(T, B, K)``, with class and sample
+            weights but without term weights. A term over the whole batch has the same row for every
+            sample. ``total`` is its mean over samples, summed over terms by their weights, averaged
+            over classes.
+    """
+
+    total: Tensor
+    ledger: Tensor
+
+
+class CompoundLoss(nn.Module):
+    """Sum of loss terms, made one number in a fixed order.
+
+    1. Each term reduces pixels: ``(B, K)``, or ``(1, K)`` for a term over the batch.
+    2. Class weights multiply the columns.
+    3. The terms are added by their weights.
+    4. Mean over classes: divided by K, whatever the class weights add up to.
+    5. Sample weights multiply the rows; terms over the batch have used them in their sums.
+    6. Mean over the batch: divided by B, whatever the sample weights add up to.
+
+    Steps 3 to 6 are linear, so the code adds last, what each term has come to.
+
+    Args:
+        expression: For example ``0.5*bce+batch_dice+focal(gamma=3)`` or ``package.module:Term``.
+        class_weights: One weight a class, at least 0; None weighs all by 1.
+
+    Attributes:
+        term_names: Slug of each term, ``_2`` added to the second of a name.
+        term_weights: Weight of each term, in the same order.
+
+    Raises:
+        InputError: If the expression names no known term, or a weight is wrong.
+    """
+
+    def __init__(self, expression: str, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        specs = parse_expression(expression)
+        self.expression = "+".join(map(str, specs))
+        self.terms = nn.ModuleList(build_term(spec) for spec in specs)
+        self.term_names = unique_slugs(spec.name.rpartition(":")[2] for spec in specs)
+        self.term_weights = tuple(spec.weight for spec in specs)
+        self.class_weights: Tensor | None
+        # Settings, not state: a checkpoint must load under another loss.
+        self.register_buffer("class_weights", _weights_of_classes(class_weights), persistent=False)
+        self._factors: Tensor
+        self.register_buffer("_factors", torch.tensor(self.term_weights), persistent=False)
+
+    def forward(
+        self, logits: Tensor, target: Tensor, valid: Tensor, sample_weight: Tensor | None = None
+    ) -> LossValue:
+        """Loss of a batch and its ledger.
+
+        Args:
+            logits: Shape ``(B, K, H, W)``.
+            target: Mask of 0 and 1, same shape.
+            valid: Pixels that count, shape ``(B, 1, H, W)``, bool.
+            sample_weight: Shape ``(B,)``; None weighs all samples by 1.
+
+        Returns:
+            The total and the ledger.
+
+        Raises:
+            ValueError: If shapes do not fit, or a term returns neither ``(B, K)`` nor ``(1, K)``.
+        """
+        samples, classes = logits.shape[:2]
+        self._check_weights(sample_weight, samples, classes)
+        values, rows = [], []
+        for name, term in zip(self.term_names, self.terms, strict=True):
+            value: Tensor = term(logits, target, valid, sample_weight)
+            if value.shape not in {(samples, classes), (1, classes)}:
+                msg = (
+                    f"loss term {name!r} returned shape {tuple(value.shape)}, "
+                    f"expected {(samples, classes)} or {(1, classes)}"
+                )
+                raise ValueError(msg)
+            # Of a batch of one the shape does not tell whether the term has weighed its sample.
+            over_batch = len(value) == 1 and (samples > 1 or getattr(term, "over_batch", False))
+            ones = value.new_ones(samples)
+            rows.append(ones if over_batch or sample_weight is None else sample_weight)
+            values.append(value.expand(samples, classes))
+        matrix = torch.stack(values)
+        if self.class_weights is not None:
+            matrix = matrix * self.class_weights.to(matrix.dtype)
+        row_weights = torch.stack(rows).to(matrix.dtype)
+        by_sample = matrix.mean(2) * row_weights
+        total = (by_sample.mean(1) * self._factors.to(matrix.dtype)).sum()
+        return LossValue(total, (matrix * row_weights.unsqueeze(2)).detach())
+
+    def extra_repr(self) -> str:
+        """The expression, for printing."""
+        return self.expression
+
+    def _check_weights(self, sample_weight: Tensor | None, samples: int, classes: int) -> None:
+        """Raise ValueError on weights for another number of samples or classes."""
+        for weights, expected, things in (
+            (sample_weight, samples, "samples"),
+            (self.class_weights, classes, "classes"),
+        ):
+            if weights is not None and weights.shape != (expected,):
+                msg = f"found weights of shape {tuple(weights.shape)} for {expected} {things}"
+                raise ValueError(msg)
+
+
+def _weights_of_classes(weights: Sequence[float] | None) -> Tensor | None:
+    if weights is None:
+        return None
+    if (
+        not weights
+        or not all(math.isfinite(weight) and weight >= 0 for weight in weights)
+        or not any(weights)
+    ):
+        msg = (
+            f"--model.class_weights: found {list(weights)}, expected finite numbers of at least 0, "
+            "one of them above; correct the list"
+        )
+        raise InputError(msg)
+    return torch.tensor(weights, dtype=torch.float32)

@@ -1,0 +1,79 @@
+"""SegStress: what a training loss costs when the input of a segmentation network is disturbed."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from errors import InputError
+
+
+class Command(NamedTuple):
+    """A command: the module whose ``main(arguments)`` runs it, and a line of help."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "fit": Command("commands.learning", "train a network under a loss, then attack it"),
+    "validate": Command("commands.learning", "score and attack a checkpoint on the validation set"),
+    "test": Command("commands.learning", "score and attack a checkpoint on the test set"),
+    "compare": Command("commands.compare", "lay all runs of an experiment side by side"),
+    "phantom": Command("commands.phantom", "write a made-up task, to try things without data"),
+    "ui": Command("commands.ui", "open the store of runs in the browser"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: What stands after ``main.py`` on the command line.
+
+    Returns:
+        Exit status: 0, or 2 after one line on standard error where the input was wrong.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if not given or given[0] in {"-h", "--help"}:
+            print(help_text())
+            return 0
+        # Imported late: the packages behind a command take seconds to import.
+        module = importlib.import_module(_find(given[0]).module)
+        status: int = module.main(given if module.__name__ == "commands.learning" else given[1:])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def help_text() -> str:
+    """All commands with a line each."""
+    lines = [f"  {name:<10} {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python main.py COMMAND [OPTIONS]",
+            "",
+            (__doc__ or "").strip(),
+            "",
+            "commands:",
+            *lines,
+            "",
+            "python main.py COMMAND --help lists the options of a command.",
+        ]
+    )
+
+
+def _find(name: str) -> Command:
+    if name in COMMANDS:
+        return COMMANDS[name]
+    near = get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    msg = f"command {name}: unknown; {hint}expected one of {', '.join(COMMANDS)}"
+    raise InputError(msg)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

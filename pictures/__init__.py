@@ -1,0 +1,1 @@
+"""Figures from arrays and snapshots; knows no run and no network."""

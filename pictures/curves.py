@@ -1,0 +1,133 @@
+"""Figures 2, 3, 5 and 6: Dice against the strength of an attack, one line a loss."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pictures.style import MUTED, LossStyle, figure_style, loss_styles, wrap_label
+
+_AXIS_WORDS = {
+    "level": "level of the replaced pixels (image units)",
+    "pixels": "pixels replaced in each slice",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Dice of one loss against an attack.
+
+    Attributes:
+        label: The loss.
+        points: Rising values of the attack's axis, shape ``(P,)``.
+        dice: Mean Dice at each of them, shape ``(P,)``.
+        low: Lower end of the band, shape ``(P,)``; None or NaN where there is none.
+        high: Upper end, likewise.
+        clean: Dice of the undisturbed slices.
+        control: Dice under the control at the same points; None where there is none.
+    """
+
+    label: str
+    points: np.ndarray
+    dice: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    clean: float | None = None
+    control: np.ndarray | None = None
+
+
+def curves_figure(
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    axis_label: str,
+    volumes: int,
+    band: str | None = None,
+) -> Figure:
+    """Dice curves on one pair of axes, with the legend beside them.
+
+    Args:
+        curves: One for each loss.
+        title: What the attack does.
+        axis_label: What the points are, with the unit.
+        volumes: Number of volumes that the mean is over.
+        band: What the bands are, for the legend; None where there are none.
+
+    Returns:
+        A figure with Dice from 0 to 1.
+
+    Raises:
+        ValueError: If there is no curve.
+    """
+    if not curves:
+        msg = "no curves to draw, expected one or more"
+        raise ValueError(msg)
+    styles = loss_styles(curve.label for curve in curves)
+    with figure_style():
+        figure = Figure(figsize=(7.6, 4.0), layout="constrained")
+        axes = figure.subplots()
+        for label, style in styles.items():
+            for curve in curves:
+                if curve.label == label:
+                    _draw(axes, curve, style)
+        axes.set_title(title)
+        axes.set_xlabel(axis_label)
+        axes.set_ylabel(f"mean Dice over {volumes} volumes")
+        axes.set_ylim(0.0, 1.0)
+        axes.grid(visible=True, color="#E8EAED", linewidth=0.8)
+        axes.set_axisbelow(True)
+        figure.legend(handles=_key(styles, curves, band), loc="outside right upper", frameon=False)
+    return figure
+
+
+def axis_words(axis: str) -> str:
+    """What the points of an attack are, for an axis label: ``level`` and ``pixels`` with units."""
+    return _AXIS_WORDS.get(axis, axis)
+
+
+def _draw(axes: Axes, curve: Curve, style: LossStyle) -> None:
+    axes.plot(
+        curve.points,
+        curve.dice,
+        color=style.color,
+        marker=style.marker,
+        markersize=4.5,
+        linewidth=1.6,
+    )
+    if curve.low is not None and curve.high is not None:
+        axes.fill_between(
+            curve.points, curve.low, curve.high, color=style.color, alpha=0.16, linewidth=0
+        )
+    if curve.control is not None:
+        axes.plot(curve.points, curve.control, color=style.color, linestyle="dashed", linewidth=1)
+    if curve.clean is not None:
+        axes.axhline(curve.clean, color=style.color, linestyle="dotted", linewidth=1)
+
+
+def _key(
+    styles: dict[str, LossStyle], curves: Sequence[Curve], band: str | None
+) -> list[Line2D]:
+    key = [
+        Line2D(
+            [],
+            [],
+            color=style.color,
+            marker=style.marker,
+            markersize=4.5,
+            linewidth=1.6,
+            label=wrap_label(label, 24),
+        )
+        for label, style in styles.items()
+    ]
+    if any(curve.clean is not None for curve in curves):
+        key.append(Line2D([], [], color=MUTED, linestyle="dotted", label="no attack"))
+    if any(curve.control is not None for curve in curves):
+        key.append(
+            Line2D([], [], color=MUTED, linestyle="dashed", label="control: random pixels")
+        )
+    if band is not None:
+        key.append(Line2D([], [], color=MUTED, alpha=0.3, linewidth=7, label=band))
+    return key

@@ -1,0 +1,84 @@
+"""Figure 7: image, prediction and truth side by side, with the Dice of the slice."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pictures.panels import (
+    Row,
+    blank_ticks,
+    check_rows,
+    crop,
+    image_title,
+    label_row,
+    outline_key,
+    show_image,
+    show_masks,
+    slice_title,
+    valid_box,
+)
+from pictures.style import figure_style, grid_figsize
+
+_THRESHOLD = 0.5
+
+
+def masks_figure(rows: Sequence[Row]) -> Figure:
+    """Image, prediction at p > 0.5 and truth, with the Dice of the slice over each prediction.
+
+    Args:
+        rows: A label and a snapshot of the same slice for each row.
+
+    Returns:
+        A figure of three columns.
+
+    Raises:
+        ValueError: If there is no row, or rows are of different slices.
+    """
+    check_rows(rows)
+    first = rows[0][1]
+    box = valid_box(first.valid)
+    shape = crop(first.valid, box).shape
+    with figure_style():
+        size = grid_figsize(len(rows), 3, (shape[0], shape[1]), extra_inches=(0.5, 1.0))
+        figure = Figure(figsize=(size[0], size[1] + 0.2 * len(rows)), layout="compressed")
+        grid = figure.subplots(len(rows), 3, squeeze=False)
+        blank_ticks(grid)
+        for axes, (label, snapshot) in zip(grid, rows, strict=True):
+            predicted = snapshot.probs > _THRESHOLD
+            show_image(axes[0], snapshot, box)
+            label_row(axes[0], label)
+            show_masks(axes[1], crop(predicted, box))
+            axes[1].set_title(_dice_title(predicted, snapshot.mask))
+            show_masks(axes[2], crop(snapshot.mask, box))
+        grid[0, 0].set_title(image_title(first))
+        grid[0, 2].set_title("truth")
+        figure.suptitle(slice_title(first, "Masks"))
+        classes = first.mask.shape[0]
+        if classes > 1:
+            key = outline_key(classes, prediction=False)[1:]
+            figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False)
+    return figure
+
+
+def slice_dice(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Dice of each class of one slice, padding included: 2 tp / (predicted + true pixels).
+
+    Args:
+        predicted: bool, shape ``(K, H, W)``.
+        truth: bool, same shape.
+
+    Returns:
+        Shape ``(K,)``; NaN where both are empty.
+    """
+    both = (predicted & truth).sum(axis=(1, 2))
+    size = predicted.sum(axis=(1, 2)) + truth.sum(axis=(1, 2))
+    return np.divide(2.0 * both, size, out=np.full(both.shape, np.nan), where=size > 0)
+
+
+def _dice_title(predicted: np.ndarray, truth: np.ndarray) -> str:
+    words = [
+        "none (both empty)" if np.isnan(dice) else f"{dice:.3f}"
+        for dice in slice_dice(predicted, truth).tolist()
+    ]
+    return f"prediction, Dice {' / '.join(words)}"

@@ -1,0 +1,164 @@
+"""What the pictures of a slice share: cropping, grey images, outlines, masks, words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
+
+from pictures.style import PALETTE, PREDICTION_COLOR, TRUTH_COLOR, wrap_label
+from robustness.snapshots import Snapshot
+
+Row = tuple[str, Snapshot]
+Box = tuple[slice, slice]
+
+_POINT_WORDS = {"image intensity": "level {:g}", "pixels per slice": "{:g} pixels"}
+
+
+def check_rows(rows: Sequence[Row]) -> None:
+    """Refuse rows that cannot stand in one figure.
+
+    Raises:
+        ValueError: If there are none, or they are of different slices.
+    """
+    if not rows:
+        msg = "no rows to draw, expected one snapshot or more"
+        raise ValueError(msg)
+    slices = sorted({(row.case, row.slice_index, row.mask.shape) for _, row in rows})
+    if len(slices) > 1:
+        msg = f"rows are of different slices {slices}, expected one"
+        raise ValueError(msg)
+
+
+def slice_title(snapshot: Snapshot, what: str) -> str:
+    """The title of a figure of one slice."""
+    return f"{what}: {snapshot.case}, slice {snapshot.slice_index}"
+
+
+def image_title(snapshot: Snapshot) -> str:
+    """The title of the panel that shows the image; names the channel where there are several."""
+    channels = snapshot.image.shape[0]
+    return "image" if channels == 1 else f"image (channel 1 of {channels})"
+
+
+def point_title(unit: str, point: float) -> str:
+    """A point of an attack in words, such as ``level 0.4``."""
+    return _POINT_WORDS.get(unit, "{:g} " + unit).format(point)
+
+
+def valid_box(valid: np.ndarray) -> Box:
+    """Rows and columns that hold anything but padding.
+
+    Args:
+        valid: False in padding, shape ``(H, W)``.
+
+    Returns:
+        Slices of rows and columns; all of them where nothing is valid.
+    """
+    if not valid.any():
+        return slice(0, valid.shape[0]), slice(0, valid.shape[1])
+    rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
+    return (
+        slice(int(rows[0]), int(rows[-1]) + 1),
+        slice(int(columns[0]), int(columns[-1]) + 1),
+    )
+
+
+def crop(array: np.ndarray, box: Box) -> np.ndarray:
+    """The part of an array ``(..., H, W)`` inside a box."""
+    return array[(..., *box)]
+
+
+def class_colors(classes: int, single: str) -> list[str]:
+    """A colour for each class; ``single`` where there is one."""
+    return [single] if classes == 1 else [PALETTE[k % len(PALETTE)] for k in range(classes)]
+
+
+def show_image(axes: Axes, snapshot: Snapshot, box: Box) -> None:
+    """The first channel in grey, from its darkest to its brightest pixel."""
+    axes.imshow(crop(snapshot.image[0], box), cmap="gray")
+
+
+def show_masks(axes: Axes, masks: np.ndarray) -> None:
+    """White where there is one class; where there are several, a colour each, mixed in overlaps.
+
+    Args:
+        axes: Where to draw.
+        masks: bool, shape ``(K, h, w)``.
+    """
+    colors = np.array([to_rgb(color) for color in class_colors(masks.shape[0], "white")])
+    weights = masks.astype(float)
+    total = weights.sum(axis=0)
+    mixed = np.einsum("khw,kc->hwc", weights, colors) / np.maximum(total, 1.0)[..., None]
+    axes.imshow(mixed, vmin=0.0, vmax=1.0)
+
+
+def outline(axes: Axes, values: np.ndarray, *, color: str, dashed: bool = False) -> None:
+    """The contour at 0.5 of a map of probabilities or of a mask, closed at the image's border.
+
+    Args:
+        axes: Where to draw.
+        values: In [0, 1], shape ``(h, w)``.
+        color: Of the line.
+        dashed: Draw dashes.
+    """
+    padded = np.pad(values.astype(float), 1)
+    if padded.max() <= 0.5:  # noqa: PLR2004 - the threshold of a mask; matplotlib warns otherwise
+        return
+    height, width = padded.shape
+    axes.contour(
+        np.arange(-1, width - 1),
+        np.arange(-1, height - 1),
+        padded,
+        levels=[0.5],
+        colors=[color],
+        linewidths=1.2,
+        linestyles="dashed" if dashed else "solid",
+    )
+
+
+def class_outlines(
+    axes: Axes, maps: np.ndarray, single: str, *, dashed: bool = False
+) -> None:
+    """Outlines of all classes of ``(K, h, w)``, each in its colour."""
+    for values, color in zip(maps, class_colors(maps.shape[0], single), strict=True):
+        outline(axes, values, color=color, dashed=dashed)
+
+
+def outline_key(classes: int, *, prediction: bool) -> list[Line2D]:
+    """Entries of a legend for outlines of the truth, the prediction and the classes.
+
+    Args:
+        classes: Number of classes K.
+        prediction: The figure also shows the prediction's outline.
+    """
+    truth, predicted = ("black", "black") if classes > 1 else (TRUTH_COLOR, PREDICTION_COLOR)
+    key = [_key_line("truth", truth, dashed=prediction)]
+    if prediction:
+        key.append(_key_line("prediction (p = 0.5)", predicted, dashed=False))
+    if classes > 1:
+        key += [
+            _key_line(f"class {index + 1}", color, dashed=False)
+            for index, color in enumerate(class_colors(classes, TRUTH_COLOR))
+        ]
+    return key
+
+
+def label_row(axes: Axes, label: str) -> None:
+    """Write a loss beside the first panel of its row."""
+    axes.set_ylabel(wrap_label(label))
+
+
+def blank_ticks(grid: np.ndarray[Any, np.dtype[np.object_]]) -> None:
+    """Take the ticks from an array of panels; pixels need no numbers."""
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+
+
+def _key_line(label: str, color: str, *, dashed: bool) -> Line2D:
+    return Line2D([], [], color=color, linestyle="dashed" if dashed else "solid", label=label)

@@ -1,0 +1,87 @@
+"""Figure 4: how a prediction shrinks from point to point of an attack."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from pictures.panels import (
+    Box,
+    Row,
+    blank_ticks,
+    check_rows,
+    class_outlines,
+    crop,
+    label_row,
+    outline_key,
+    point_title,
+    slice_title,
+    valid_box,
+)
+from pictures.style import (
+    PREDICTION_COLOR,
+    PROBABILITY_MAP,
+    TRUTH_COLOR,
+    figure_style,
+    grid_figsize,
+)
+
+
+def shrinking_figure(rows: Sequence[Row]) -> Figure:
+    """Probabilities with the 0.5 contour, clean and at each of the attack's points.
+
+    Where there are several classes, the shade is the largest probability among them and each
+    class has its contour.
+
+    Args:
+        rows: A label and a snapshot of the same slice and attack for each row.
+
+    Returns:
+        A figure of one column for the clean slice and one for each point.
+
+    Raises:
+        ValueError: If there is no row, or rows are of different slices, attacks or points.
+    """
+    check_rows(rows)
+    first = rows[0][1]
+    attacks = sorted({(row.attack, tuple(row.points.tolist())) for _, row in rows})
+    if len(attacks) > 1:
+        msg = f"rows show different attacks or points {attacks}, expected one"
+        raise ValueError(msg)
+    box = valid_box(first.valid)
+    titles = ["clean", *(point_title(first.unit, point) for point in first.points.tolist())]
+    shape = crop(first.valid, box).shape
+    with figure_style():
+        size = grid_figsize(
+            len(rows), len(titles), (shape[0], shape[1]), extra_inches=(1.2, 1.0)
+        )
+        figure = Figure(figsize=size, layout="compressed")
+        grid = figure.subplots(len(rows), len(titles), squeeze=False)
+        blank_ticks(grid)
+        for panels, (label, snapshot) in zip(grid, rows, strict=True):
+            label_row(panels[0], label)
+            maps = [snapshot.probs, *snapshot.attacked_probs]
+            for axes, probs in zip(panels, maps, strict=True):
+                _show_probabilities(axes, probs, snapshot.mask, box)
+        for axes, title in zip(grid[0], titles, strict=True):
+            axes.set_title(title)
+        classes = first.mask.shape[0]
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(0.0, 1.0), PROBABILITY_MAP),
+            ax=list(grid.flat),
+            aspect=20 * len(rows),
+        )
+        bar.set_label("probability" if classes == 1 else "largest probability of all classes")
+        figure.suptitle(slice_title(first, f"Probabilities under {first.attack}"))
+        key = outline_key(classes, prediction=True)
+        figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False)
+    return figure
+
+
+def _show_probabilities(axes: Axes, probs: np.ndarray, mask: np.ndarray, box: Box) -> None:
+    axes.imshow(crop(probs.max(axis=0), box), cmap=PROBABILITY_MAP, vmin=0.0, vmax=1.0)
+    class_outlines(axes, crop(probs, box), PREDICTION_COLOR)
+    class_outlines(axes, crop(mask, box), TRUTH_COLOR, dashed=True)

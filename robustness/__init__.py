@@ -1,0 +1,1 @@
+"""The science on tensors: objectives, saliency, attacks, the engine, counts and curves."""

@@ -1,0 +1,265 @@
+"""The table of whole numbers that an evaluation measures, and its file.
+
+Whole numbers add up exactly in any order, so that the table is the same for every batch size and
+number of processes; every score and curve is derived from it later.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+SCHEMA_VERSION = "1"
+CLEAN = "clean"
+# slices_all is the denominator that turns change_q20 into a mean; slices that of slice_dice_q20.
+FIELDS = (
+    "tp",
+    "fp",
+    "fn",
+    "fp_empty",
+    "slices",
+    "slices_all",
+    "slice_dice_q20",
+    "change_q20",
+    "degenerate",
+)
+Q20 = 2**20
+
+_SCHEMA = pa.schema(
+    [
+        ("attack", pa.string()),
+        ("axis", pa.string()),
+        ("point_index", pa.int32()),
+        ("point", pa.float64()),
+        ("repeat", pa.int32()),
+        ("case", pa.string()),
+        ("class", pa.string()),
+        *((name, pa.int64()) for name in FIELDS),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class CountsFile:
+    """A stored table of counts with the fingerprints of what it was measured on.
+
+    Attributes:
+        frame: One row per attack, point, repeat, case and class.
+        metadata: ``schema_version``, ``checkpoint_sha256`` and the fingerprints of ``data``,
+            ``split`` and ``attacks``.
+    """
+
+    frame: pd.DataFrame
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One disturbance that is counted: an attack's point in one repeat."""
+
+    attack: str
+    axis: str
+    point_index: int
+    point: float
+    repeat: int
+
+
+CLEAN_ROW = Row(CLEAN, CLEAN, 0, 0.0, 0)
+
+
+@dataclass(frozen=True)
+class PartialCounts:
+    """The counts of one process, ready to be sent to another.
+
+    Attributes:
+        cases: Names in the order in which they were met.
+        sums: int64, shape ``(rows, cases, K, fields)``.
+    """
+
+    cases: tuple[str, ...]
+    sums: np.ndarray
+
+
+class CountTable:
+    """Adds up the counts of disturbed slices by case, on the device.
+
+    Args:
+        rows: The disturbances, each once.
+        device: Where the sums are kept.
+    """
+
+    def __init__(self, rows: Sequence[Row], device: torch.device) -> None:
+        self._rows = len(rows)
+        self._device = device
+        self._slots: dict[str, int] = {}
+        self._sums: Tensor | None = None
+
+    def slots(self, cases: Sequence[str], classes: int) -> Tensor:
+        """Where the sums of each slice's case are kept; makes room for new cases.
+
+        Args:
+            cases: The case of each slice.
+            classes: Number of classes K.
+
+        Returns:
+            int64, shape ``(B,)``.
+        """
+        for case in cases:
+            self._slots.setdefault(case, len(self._slots))
+        self._reserve(classes)
+        return torch.tensor([self._slots[case] for case in cases], device=self._device)
+
+    def add(self, row: int, slots: Tensor, values: Tensor) -> None:
+        """Add the counts of a batch to one row.
+
+        Args:
+            row: Index of the disturbance.
+            slots: From :meth:`slots`, shape ``(B,)``.
+            values: From :func:`slice_counts`, shape ``(B, K, fields)``.
+        """
+        if self._sums is not None:
+            self._sums[row].index_add_(0, slots, values)
+
+    def partial(self) -> PartialCounts:
+        """What has been counted so far, on the host."""
+        if self._sums is None:
+            sums = np.zeros((self._rows, 0, 0, len(FIELDS)), dtype=np.int64)
+        else:
+            sums = self._sums[:, : len(self._slots)].cpu().numpy()
+        return PartialCounts(tuple(self._slots), sums)
+
+    def _reserve(self, classes: int) -> None:
+        needed = len(self._slots)
+        have = 0 if self._sums is None else self._sums.shape[1]
+        if needed <= have:
+            return
+        shape = (self._rows, max(needed, 2 * have), classes, len(FIELDS))
+        grown = torch.zeros(shape, dtype=torch.int64, device=self._device)
+        if self._sums is not None:
+            grown[:, :have] = self._sums
+        self._sums = grown
+
+
+def slice_counts(
+    logits: Tensor, truth: Tensor, image: Tensor, disturbed: Tensor, degenerate: Tensor
+) -> Tensor:
+    """Whole numbers for each slice and class, with a mask where the logit is above 0.
+
+    Args:
+        logits: Of the disturbed slices, shape ``(B, K, H, W)``.
+        truth: bool, same shape.
+        image: Clean slices, shape ``(B, C, H, W)``.
+        disturbed: Disturbed slices, same shape.
+        degenerate: True where the attack had nothing to go by, bool, shape ``(B,)``.
+
+    Returns:
+        int64, shape ``(B, K, len(FIELDS))``, in the order of ``FIELDS``. Slice Dice and mean
+        absolute change are rounded to multiples of 2**-20, so that their sums are exact.
+    """
+    predicted = logits > 0
+    tp = (predicted & truth).flatten(2).sum(dim=2)
+    positive = predicted.flatten(2).sum(dim=2)
+    true = truth.flatten(2).sum(dim=2)
+    fp, fn = positive - tp, true - tp
+    has_truth = true > 0
+    dice = 2.0 * tp.double() / (positive + true).clamp(min=1).double()
+    change = (disturbed.double() - image.double()).abs().flatten(1).mean(dim=1)
+    per_slice = (change * Q20).round().long()[:, None].expand_as(tp)
+    fields = (
+        tp,
+        fp,
+        fn,
+        fp * ~has_truth,
+        has_truth.long(),
+        torch.ones_like(tp),
+        (dice * Q20).round().long() * has_truth,
+        per_slice,
+        degenerate.long()[:, None].expand_as(tp),
+    )
+    return torch.stack(fields, dim=2)
+
+
+def counts_frame(
+    parts: Sequence[PartialCounts], rows: Sequence[Row], classes: Sequence[str]
+) -> pd.DataFrame:
+    """The table of counts from those of all processes, rows in a fixed order.
+
+    Args:
+        parts: The counts of each process; a case may be spread over several.
+        rows: The disturbances, in the order of the sums.
+        classes: Names of the K classes.
+
+    Returns:
+        One row per disturbance, case (by name) and class, with the columns of the file.
+
+    Raises:
+        ValueError: If the parts hold another number of classes than there are names.
+    """
+    cases = sorted({case for part in parts for case in part.cases})
+    sums = np.zeros((len(rows), len(cases), len(classes), len(FIELDS)), dtype=np.int64)
+    for part in parts:
+        if not part.cases:
+            continue
+        if part.sums.shape[2] != len(classes):
+            msg = f"counts of {part.sums.shape[2]} classes, names of {len(classes)}: {classes}"
+            raise ValueError(msg)
+        sums[:, [cases.index(case) for case in part.cases]] += part.sums
+    each = len(cases) * len(classes)
+    columns: dict[str, object] = {
+        "attack": np.repeat([row.attack for row in rows], each),
+        "axis": np.repeat([row.axis for row in rows], each),
+        "point_index": np.repeat(np.array([row.point_index for row in rows], np.int32), each),
+        "point": np.repeat(np.array([row.point for row in rows], np.float64), each),
+        "repeat": np.repeat(np.array([row.repeat for row in rows], np.int32), each),
+        "case": np.tile(np.repeat(cases, len(classes)), len(rows)),
+        "class": np.tile(np.array(classes), len(rows) * len(cases)),
+    }
+    flat = sums.reshape(-1, len(FIELDS))
+    columns |= {name: flat[:, index] for index, name in enumerate(FIELDS)}
+    return pd.DataFrame(columns)
+
+
+def write_counts(path: Path, frame: pd.DataFrame, metadata: Mapping[str, str]) -> None:
+    """Write a table of counts as Parquet.
+
+    Args:
+        path: The file to write.
+        frame: From :func:`counts_frame`.
+        metadata: Fingerprints; ``schema_version`` is added.
+    """
+    table = pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False)
+    stored = {**metadata, "schema_version": SCHEMA_VERSION}
+    pq.write_table(table.replace_schema_metadata(stored), path, compression="zstd")
+
+
+def read_counts(path: Path) -> CountsFile:
+    """Read a table of counts back.
+
+    Args:
+        path: A file written by :func:`write_counts`.
+
+    Returns:
+        The table and its metadata.
+
+    Raises:
+        ValueError: If the file is not such a table, or of another schema version.
+    """
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        msg = f"{path}: not a readable Parquet file ({error})"
+        raise ValueError(msg) from error
+    metadata = {
+        key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
+    }
+    if metadata.get("schema_version") != SCHEMA_VERSION:
+        found = metadata.get("schema_version", "none")
+        msg = f"{path}: schema version {found}, expected {SCHEMA_VERSION}; evaluate the run again"
+        raise ValueError(msg)
+    return CountsFile(table.to_pandas(), metadata)

@@ -1,0 +1,163 @@
+"""Evaluates attacks on a network: one gradient per batch, then all disturbed copies, and counts."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustness.attack import Attack, AttackBatch
+from robustness.batches import Batch, Piece, attack_batch, fixed_size
+from robustness.counts import CLEAN_ROW, CountTable, Row, slice_counts
+from robustness.saliency import Forward
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an evaluation will do to every slice.
+
+    Attributes:
+        attacks: The attacks, with unique names.
+        rows: One row of the counts for the clean slices and for each attack, point and repeat.
+    """
+
+    attacks: tuple[Attack, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def passes(self) -> int:
+        """Forward passes for each slice, those under a gradient aside."""
+        return len(self.rows)
+
+
+def make_plan(attacks: Sequence[Attack]) -> Plan:
+    """Lay out the rows of the counts.
+
+    Args:
+        attacks: The attacks.
+
+    Returns:
+        The plan, clean slices first.
+
+    Raises:
+        ValueError: If two attacks have the same name, or one is called like the clean row.
+    """
+    names = [attack.name for attack in attacks]
+    for name in names:
+        if names.count(name) > 1 or name == CLEAN_ROW.attack:
+            msg = f"attack {name}: the name is taken, expected a unique one"
+            raise ValueError(msg)
+    rows = [CLEAN_ROW]
+    for attack in attacks:
+        rows += [
+            Row(attack.name, attack.axis, index, point, repeat)
+            for index, point in enumerate(attack.points)
+            for repeat in range(attack.repeats)
+        ]
+    return Plan(tuple(attacks), tuple(rows))
+
+
+def evaluate(
+    forward: Forward,
+    batches: Iterable[Batch],
+    plan: Plan,
+    *,
+    device: torch.device,
+    seed: int = 0,
+    batch_size: int = 32,
+    on_slices: Callable[[int], None] = lambda slices: None,
+) -> CountTable:
+    """Attack every slice and count hits and misses.
+
+    Args:
+        forward: Gives logits ``(B, K, H, W)`` for images; in evaluation mode.
+        batches: Batches of the design: ``image``, ``mask``, ``valid``, ``case``, ``slice_index``.
+        plan: From :func:`make_plan`.
+        device: Where the network is.
+        seed: The seed of the attacks.
+        batch_size: The one size of all batches; 8 or more keeps logits independent of the batch.
+        on_slices: Called with the number of slices after each batch is done.
+
+    Returns:
+        The counts of the slices that this process was given.
+
+    Raises:
+        ValueError: If logits and masks differ in shape, a batch's slices do not fit an attack, or
+            a gradient is not finite.
+    """
+    counter = _Counter(forward, plan, CountTable(plan.rows, device), seed, device)
+    for batch in batches:
+        for piece in fixed_size(batch, batch_size):
+            counter.count(piece)
+            on_slices(len(piece.cases))
+    return counter.table
+
+
+def seconds_per_slice(forward: Forward, image: Tensor, batch_size: int, trials: int = 3) -> float:
+    """Measure what one slice costs in a forward pass, to say how long an evaluation takes.
+
+    Args:
+        forward: Gives logits for images.
+        image: Some slices, shape ``(B, C, H, W)``, on the network's device.
+        batch_size: The size of the engine's batches.
+        trials: How many batches are timed after one that warms up.
+
+    Returns:
+        Seconds, the median of the trials.
+    """
+    full = image[torch.arange(batch_size, device=image.device) % image.shape[0]]
+    taken = []
+    with torch.no_grad():
+        for _ in range(trials + 1):
+            start = time.perf_counter()
+            # Reading a number waits for the device.
+            forward(full).float().sum().item()
+            taken.append(time.perf_counter() - start)
+    return sorted(taken[1:])[trials // 2] / batch_size
+
+
+@dataclass(frozen=True)
+class _Counter:
+    """Puts a piece through every disturbance of a plan."""
+
+    forward: Forward
+    plan: Plan
+    table: CountTable
+    seed: int
+    device: torch.device
+
+    def count(self, piece: Piece) -> None:
+        batch = attack_batch(self.forward, piece, self.device)
+        slots = self.table.slots(piece.cases, batch.mask.shape[1])
+        rows = {row: index for index, row in enumerate(self.plan.rows)}
+        undisturbed = torch.zeros_like(batch.case_keys, dtype=torch.bool)
+        self._count_row(rows[CLEAN_ROW], CLEAN_ROW, batch, batch.image, undisturbed, slots)
+        for attack in self.plan.attacks:
+            degenerate = attack.degenerate(batch)
+            for index, repeat, disturbed in attack.disturb(batch, self.seed):
+                row = Row(attack.name, attack.axis, index, attack.points[index], repeat)
+                self._count_row(rows[row], row, batch, disturbed, degenerate, slots)
+
+    def _count_row(
+        self,
+        index: int,
+        row: Row,
+        batch: AttackBatch,
+        disturbed: Tensor,
+        degenerate: Tensor,
+        slots: Tensor,
+    ) -> None:
+        with torch.no_grad():
+            logits = self.forward(disturbed).float()
+        if logits.shape != batch.mask.shape:
+            msg = (
+                f"attack {row.attack}: the network gives logits of shape {tuple(logits.shape)}, "
+                f"expected that of the masks: {tuple(batch.mask.shape)}"
+            )
+            raise ValueError(msg)
+        real = slice(0, len(slots))
+        values = slice_counts(
+            logits[real], batch.mask[real] > 0, batch.image[real], disturbed[real], degenerate[real]
+        )
+        self.table.add(index, slots, values)

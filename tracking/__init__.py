@@ -1,0 +1,1 @@
+"""MLflow and nothing else: logging runs and reading them back."""

@@ -1,0 +1,119 @@
+"""Reads runs back from the store."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from mlflow import MlflowClient
+
+from errors import InputError
+from robustness.counts import CountsFile, read_counts
+from robustness.snapshots import Snapshot, load_snapshots
+from tracking.store import find_experiment, open_client
+
+COUNTS_FILE = "counts.parquet"
+SNAPSHOTS_FILE = "saliency.npz"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the store holds it.
+
+    Attributes:
+        run_id: Its id.
+        name: Its name.
+        status: ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
+        start_time: When it was created, in UTC.
+        params: What labels it: ``task, loss, seed, fold, network, ...``.
+        metrics: Each metric's value at its largest step.
+        tags: Further facts, such as ``segstress.revision``.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    start_time: datetime
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def robustness_folder(split: str) -> str:
+    """Where a run keeps counts and raw maps of a split, among its artifacts."""
+    return f"robustness/{split}"
+
+
+def list_runs(experiment: str) -> list[StoredRun]:
+    """All runs of an experiment that were not deleted, the newest first.
+
+    Args:
+        experiment: Its name.
+
+    Raises:
+        InputError: If there is no experiment of this name.
+    """
+    client = open_client()
+    experiment_id = find_experiment(client, experiment)
+    found: list[StoredRun] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], order_by=["attributes.start_time DESC"], page_token=token
+        )
+        found += [
+            StoredRun(
+                run_id=run.info.run_id,
+                name=run.info.run_name or run.info.run_id,
+                status=run.info.status,
+                start_time=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+                params=dict(run.data.params),
+                metrics=dict(run.data.metrics),
+                tags=dict(run.data.tags),
+            )
+            for run in page
+        ]
+        token = page.token
+        if not token:
+            return found
+
+
+def fetch_counts(run: StoredRun, split: str) -> CountsFile | None:
+    """The counts of a run on a split; None where it has none.
+
+    Raises:
+        InputError: If the stored file cannot be read.
+    """
+    return _fetch(run, f"{robustness_folder(split)}/{COUNTS_FILE}", read_counts)
+
+
+def fetch_snapshots(run: StoredRun, split: str) -> list[Snapshot]:
+    """The raw maps of a run on a split, for its pictures; empty where it has none.
+
+    Raises:
+        InputError: If the stored file cannot be read.
+    """
+    return _fetch(run, f"{robustness_folder(split)}/{SNAPSHOTS_FILE}", load_snapshots) or []
+
+
+def _fetch(run: StoredRun, file: str, read: Callable[[Path], _T]) -> _T | None:
+    client = open_client()
+    if not _holds(client, run.run_id, file):
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(client.download_artifacts(run.run_id, file, scratch))
+        try:
+            return read(local)
+        except (ValueError, OSError, TypeError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            msg = f"run {run.run_id}: {file} cannot be read ({reason}); evaluate the run again"
+            raise InputError(msg) from error
+
+
+def _holds(client: MlflowClient, run_id: str, file: str) -> bool:
+    folder = file.rpartition("/")[0]
+    return any(entry.path == file for entry in client.list_artifacts(run_id, folder))
