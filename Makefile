@@ -5,6 +5,9 @@ STAMP := .venv/.installed
 LOCKING := build/lock
 LOSSES := bce batch_dice bce+batch_dice bce+batch_dice+focal
 EXPERIMENT := Task00_Phantom
+DEMO_EPOCHS := 8
+DEMO := --config conf/task/phantom.yaml --config conf/robustness/quick.yaml \
+	--trainer.max_epochs $(DEMO_EPOCHS) --robustness.splits [test] --test_after_fit true
 
 # The first Python on the path that runs and is new enough; looked for only when .venv is made.
 FIND_PYTHON := for candidate in python3.11 python3.12 python3.13 python3; do \
@@ -28,13 +31,16 @@ $(STAMP): requirements.lock
 	@$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements.lock
 	@touch $@
 
-demo: $(STAMP) ## Train the paper's losses on a small phantom, attack them and compare them
-	$(PYTHON) main.py phantom --root data --cases 24 --seed 0
+demo: $(STAMP) ## Train the paper's losses on a small made-up task, attack them and compare them
+	@echo "Demo: 24 synthetic volumes, $(DEMO_EPOCHS) epochs, fewer points, 5 repeats; a few minutes on 2 cores."
+	@echo "It shows what you will see, and says nothing about losses."
+	$(PYTHON) main.py phantom --root data --cases 24 --seed 0 --force
 	@set -e; for loss in $(LOSSES); do \
-		echo "$(PYTHON) main.py fit --config conf/demo.yaml --model.loss $$loss"; \
-		$(PYTHON) main.py fit --config conf/demo.yaml --model.loss $$loss --test_after_fit true; \
+		echo "$(PYTHON) main.py fit $(DEMO) --model.loss $$loss"; \
+		$(PYTHON) main.py fit $(DEMO) --model.loss $$loss; \
 	done
 	$(PYTHON) main.py compare --experiment $(EXPERIMENT)
+	@echo "All runs in MLflow: $(PYTHON) main.py ui"
 
 ui: $(STAMP) ## Open the store of runs in the browser
 	$(PYTHON) main.py ui

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: ``last.ckpt`` and ``best.ckpt`` in the run's own folder, never half-written."""
+"""Checkpoints of a run: ``last.ckpt`` and ``best.ckpt`` in its own folder, never half-written."""
 
 import os
 from pathlib import Path

@@ -3,9 +3,21 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
+
+
+class RunProgressBar(RichProgressBar):
+    """Lightning's rich progress bar, without the run's id among the metrics."""
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What stands beside the bar; see the base class."""
+        shown = super().get_metrics(trainer, pl_module)
+        shown.pop("v_num", None)
+        return shown
 
 
 @contextmanager

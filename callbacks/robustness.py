@@ -2,9 +2,9 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed
@@ -30,11 +30,11 @@ class RobustnessCallback(Callback):
 
     Args:
         attacks: The attacks; each has a unique name.
-        enabled: False leaves all attacks out.
+        splits: Where the network is attacked: ``val`` (fit and validate), ``test``, both or none.
         every_n_epochs: How often the network is attacked during fit; 0 is after the last epoch
             only.
         seed: Seed of the attacks' random pixels and values, apart from that of the training.
-        batch_size: Slices in each forward pass; 8 or more, so that logits do not depend on it.
+        batch_size: Slices in each forward pass; 16 or more, so that logits do not depend on it.
         pictures: Of how many cases pictures are drawn, the first by name; 0 draws none.
         picture_attack: Name of the attack whose points figure 4 shows.
     """
@@ -42,7 +42,7 @@ class RobustnessCallback(Callback):
     def __init__(
         self,
         attacks: list[Attack],
-        enabled: bool = True,
+        splits: Sequence[Literal["val", "test"]] = ("val", "test"),
         every_n_epochs: int = 0,
         seed: int = 0,
         batch_size: int = 32,
@@ -51,25 +51,25 @@ class RobustnessCallback(Callback):
     ) -> None:
         for option, number, least in (
             ("every_n_epochs", every_n_epochs, 0),
-            ("batch_size", batch_size, 8),
+            ("batch_size", batch_size, 16),
             ("pictures", pictures, 0),
         ):
             if number < least:
                 msg = f"--robustness.{option}: found {number}, expected {least} or more; raise it"
                 raise InputError(msg)
         self.attacks = attacks
-        self.enabled = enabled
+        self.splits = tuple(splits)
         self.every_n_epochs = every_n_epochs
         self.seed = seed
         self.batch_size = batch_size
         self.pictures = pictures
         self.plan = _plan(attacks)
-        self.shown = _shown(attacks, picture_attack) if pictures and enabled else None
+        self.shown = _shown(attacks, picture_attack) if pictures else None
         self._attacked_step = -1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attack where it is due: after the last epoch, every n epochs, and outside of fit."""
-        if trainer.sanity_checking or not self.enabled:
+        if trainer.sanity_checking or "val" not in self.splits:
             return
         fitting = trainer.state.fn == TrainerFn.FITTING
         if not fitting or self._due(trainer):
@@ -78,12 +78,12 @@ class RobustnessCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attack the last weights where training ended before its last epoch was known."""
         validates = trainer.val_dataloaders is not None
-        if self.enabled and validates and self._attacked_step != trainer.global_step:
+        if "val" in self.splits and validates and self._attacked_step != trainer.global_step:
             self._attack(trainer, pl_module, "val", last=True)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attack on the test set."""
-        if self.enabled:
+        if "test" in self.splits:
             self._attack(trainer, pl_module, "test", last=True)
 
     def _due(self, trainer: Trainer) -> bool:

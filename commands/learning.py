@@ -6,19 +6,22 @@ from typing import Any, NoReturn
 
 import yaml
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.checkpoint import RunCheckpoint
-from callbacks.progress import say
+from callbacks.opening import Opening
+from callbacks.progress import RunProgressBar, say
 from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState, run_logger
 from callbacks.save_config import SaveConfig
 from commands.checkpoints import CheckpointInfo, read_checkpoint, settings_file
 from commands.messages import parser_message
+from commands.quiet import quiet_libraries
 from datamodules.datamodule import DecathlonDataModule
 from errors import InputError
 from lightning_module.module import SegmentationModule
+from robustness.pixel_attacks import CountAttack, LevelAttack
 from tracking.store import project_dir, runs_dir
 
 DEFAULT_CONFIG = project_dir() / "conf" / "default.yaml"
@@ -37,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: If options, files or data are not as expected.
     """
+    quiet_libraries()
     SegStressCLI(
         SegmentationModule,
         DecathlonDataModule,
@@ -46,7 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         auto_configure_optimizers=False,
         parser_class=OneLineParser,
         parser_kwargs={
-            name: {"default_config_files": [str(DEFAULT_CONFIG)]} for name in _SUBCOMMANDS
+            "allow_abbrev": False,
+            **{name: {"default_config_files": [str(DEFAULT_CONFIG)]} for name in _SUBCOMMANDS},
         },
     )
     return 0
@@ -57,7 +62,9 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong as an InputError."""
-        raise InputError(parser_message(message)) from ex
+        options = list(self._option_string_actions)
+        attacks = [f"{kind.__module__}.{kind.__name__}" for kind in (LevelAttack, CountAttack)]
+        raise InputError(parser_message(message, options, attacks)) from ex
 
 
 class SegStressCLI(LightningCLI):
@@ -116,11 +123,11 @@ class SegStressCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """Add the callbacks that every run has, whatever list a user's YAML sets."""
         settings = self.config_init[self.subcommand]
-        callbacks: list[Callback] = [RunState(self._settings())]
+        callbacks: list[Callback] = [Opening(), RunState(self._settings())]
         if settings.trainer.enable_checkpointing is not False and self.subcommand == "fit":
             callbacks.append(RunCheckpoint())
         if settings.trainer.enable_progress_bar is not False:
-            callbacks.append(RichProgressBar(refresh_rate=10))
+            callbacks.append(RunProgressBar(refresh_rate=10))
         self.trainer_defaults["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
         self._describe_run(trainer)

@@ -1,16 +1,61 @@
-"""Makes one line of what a parser has to say."""
+"""Makes one line of what a parser has to say: the option, what was found, what was expected."""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _LONGEST = 400
+_KEY = r'Parser key "(?P<key>[^"]+)": '
+_TYPE = re.compile(_KEY + r"Expected a <class '(?P<type>\w+)'>\. Got value: (?P<found>.*)")
+_UNION = re.compile(
+    _KEY + r"Does not validate against any of the Union subtypes "
+    r"Subtypes: \[(?P<types>[^\]]*)\].*Given value: (?P<found>.*)"
+)
+_CLASS = re.compile(_KEY + r".*Expected a dot import path string: (?P<found>\S+)")
+_UNKNOWN = re.compile(r"[Uu]nrecognized arguments: (?P<option>-\S+)")
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "NoneType": "null",
+}
 
 
-def parser_message(message: str) -> str:
+def parser_message(message: str, options: Iterable[str] = (), classes: Iterable[str] = ()) -> str:
     """The gist of a parser's message.
 
     Args:
-        message: Several lines, the most telling ones last.
+        message: What the parser says, often in several lines.
+        options: The options that it knows, to name the nearest one.
+        classes: Import paths of classes that fit where a class is expected.
 
     Returns:
         One line of at most 400 characters.
     """
     line = " ".join(message.split())
+    if found := _TYPE.search(line):
+        line = f"--{found['key']}: found {found['found']}, expected {_word(found['type'])}"
+    elif found := _UNION.search(line):
+        words = [_word(name) for name in re.findall(r"'(?:\w+\.)*(\w+)'", found["types"])]
+        line = f"--{found['key']}: found {found['found']}, expected {' or '.join(words)}"
+    elif found := _CLASS.search(line):
+        line = f"--{found['key']}: {_unknown_class(found['found'], classes)}"
+    elif found := _UNKNOWN.search(line):
+        option = found["option"].partition("=")[0]
+        near = get_close_matches(option, list(options), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        line = f"{option}: unknown option; {hint}--help lists them"
     return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+
+
+def _word(name: str) -> str:
+    return _WORDS.get(name, name)
+
+
+def _unknown_class(found: str, classes: Iterable[str]) -> str:
+    by_name = {path.rpartition(".")[2]: path for path in classes}
+    near = get_close_matches(found.rpartition(".")[2], by_name, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    known = ", ".join(by_name.values()) or "package.module.Class"
+    return f"found class {found}{hint}, expected the import path of one, such as {known}"

@@ -1,11 +1,9 @@
 """Opens the store of runs in MLflow's user interface."""
 
-import argparse
 import subprocess
 from collections.abc import Sequence
-from typing import NoReturn
 
-from errors import InputError
+from commands.options import CommandParser
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,17 +40,10 @@ def main(arguments: Sequence[str]) -> int:
         return 0
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Raise what is wrong as one line."""
-        msg = f"ui: {message}; python main.py ui --help lists the options"
-        raise InputError(msg)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(
-        prog="main.py ui",
-        description="Serve the store of runs (MLFLOW_TRACKING_URI, or mlruns/mlflow.db) on this "
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "ui",
+        "Serve the store of runs (MLFLOW_TRACKING_URI, or mlruns/mlflow.db) on this "
         "machine, and print the address to open in a browser.",
     )
     parser.add_argument(

@@ -1,6 +1,6 @@
-"""One made-up volume: a bent, tapered tube in parts, beside look-alikes, as a scanner might show it.
+"""One made-up volume: a bent, tapered tube in parts beside look-alikes, as a scanner may show it.
 
-Everything is synthetic. Lengths are in voxels of 1 mm; intensities are relative until the last step.
+Everything is synthetic. Lengths are in voxels of 1 mm; intensities are relative until the end.
 """
 
 from dataclasses import dataclass
@@ -46,42 +46,40 @@ def make_volume(
         .astype(int)
         .tolist()
     )
-    grid = np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij"), -1)
-    structure = _structure(rng, np.array(shape))
-    depth, along = _depth_in(grid, structure)
-    # Surfaces are rough, and whoever drew the labels followed them to within half a voxel.
-    depth += 0.6 * _noise(rng, shape, sigma=2.0)
-    drawn = depth + 0.5 * _noise(rng, shape, sigma=1.2)
+    structure = _structure(rng, shape)
+    depth, along = _depth_in(shape, structure)
+    # Surfaces are rough, and whoever drew the labels followed them to a fifth of a voxel.
+    depth += 0.5 * _noise(rng, shape, sigma=2.0)
+    drawn = depth + 0.2 * _noise(rng, shape, sigma=1.2)
     cuts = along + 0.02 * _noise(rng, shape, sigma=2.0)
     part = 1 + np.clip(np.floor(classes * cuts), 0, classes - 1)
     label = np.where(drawn > 0, part, 0).astype(np.uint8)
 
-    likeness = _look_alikes(rng, grid, structure)
+    likeness = _look_alikes(rng, shape, structure)
     tissue = _tissue(rng, shape, inside=depth, like=likeness)
     return _scan(rng, tissue), label
 
 
-def _structure(rng: np.random.Generator, shape: NDArray[np.int64]) -> Tube:
+def _structure(rng: np.random.Generator, shape: tuple[int, ...]) -> Tube:
     """Lay the tube through the volume: thick end in front and low, thin end behind and high."""
     t = np.linspace(0.0, 1.0, _CENTRES)
-    start = np.array([0.44, 0.76, 0.26]) + rng.normal(0, 0.025, 3)
-    end = np.array([0.46, 0.22, 0.62]) + rng.normal(0, 0.025, 3)
+    start = np.array([0.46, 0.76, 0.25]) + rng.normal(0, 0.025, 3)
+    end = np.array([0.50, 0.22, 0.74]) + rng.normal(0, 0.025, 3)
     bow = np.array([-0.16, 0.0, -0.06]) + rng.normal(0, [0.05, 0.02, 0.05])
     hook = np.array([0.10, 0.02, 0.05]) + rng.normal(0, [0.04, 0.02, 0.03])
     centres = start + np.outer(t, end - start)
     centres += np.outer(np.sin(np.pi * t), bow) + np.outer(np.cos(3 * np.pi * t) * (1 - t), hook)
-    centres = centres * shape
+    centres *= shape
     profile = (1.0 - 0.45 * t) * (1.0 + 0.12 * np.sin(5 * t + rng.uniform(0, 2 * np.pi)))
     lengths = np.linalg.norm(np.gradient(centres, axis=0), axis=1)
-    voxels = rng.uniform(0.045, 0.060) * float(np.prod(shape))
+    voxels = rng.uniform(0.042, 0.056) * float(np.prod(shape))
     radii = profile * np.sqrt(voxels / (np.pi * np.sum(lengths * profile**2)))
     return Tube(centres, radii * 0.94)
 
 
-def _look_alikes(rng: np.random.Generator, grid: Field, structure: Tube) -> Field:
+def _look_alikes(rng: np.random.Generator, shape: tuple[int, ...], structure: Tube) -> Field:
     """Place neighbours of like intensity: one at each end, one alongside, some elsewhere."""
     centres, radii = structure.centres, structure.radii
-    shape = np.array(grid.shape[:3])
     front = centres[0] + (centres[0] - centres[4]) * rng.uniform(0.9, 1.6) + rng.normal(0, 2.0, 3)
     behind = centres[-1] + (centres[-1] - centres[-5]) * rng.uniform(0.8, 1.4)
     aside = rng.normal(0, 1, 3)
@@ -91,21 +89,23 @@ def _look_alikes(rng: np.random.Generator, grid: Field, structure: Tube) -> Fiel
         _blob(front, radii[0] * rng.uniform(0.7, 1.1)),
         _blob(behind, radii[-1] * rng.uniform(0.8, 1.2)),
         Tube(centres[along] + aside, radii[along] * rng.uniform(0.35, 0.6)),
-        *(_blob(rng.uniform(0, 1, 3) * shape, rng.uniform(2.0, 4.5)) for _ in range(5)),
+        *(_blob(rng.uniform(0, shape), rng.uniform(2.0, 4.5)) for _ in range(3)),
     ]
-    depths = [_depth_in(grid, tube)[0] for tube in tubes]
-    return np.max(depths, axis=0) + 0.8 * _noise(rng, grid.shape[:3], sigma=1.5)
+    depth = np.full(shape, -np.inf)
+    for tube in tubes:
+        depth = np.maximum(depth, _depth_in(shape, tube)[0])
+    return depth + 0.8 * _noise(rng, shape, sigma=1.5)
 
 
 def _tissue(
     rng: np.random.Generator, shape: tuple[int, ...], *, inside: Field, like: Field
 ) -> Field:
     """Mix the intensities of three tissues by the share that each has in a voxel."""
-    grey, white, fluid = 0.42, 0.62, 0.14
+    grey, white, fluid = 0.42, 0.68, 0.14
     folds = _noise(rng, shape, sigma=2.2)
     # A rim of white matter or fluid covers most of the structure, as far as it is thick enough.
     rim = np.exp(-np.square((inside + 2.0) / 1.6))
-    folds = folds + rim * (0.4 + 1.6 * _noise(rng, shape, sigma=3.0))
+    folds = (1 - 0.8 * rim) * folds + rim * (1.0 + 0.5 * _noise(rng, shape, sigma=3.0))
     share_white = _share(3.0 * (folds - 0.15))
     share_fluid = _share(3.0 * (-folds - 0.9))
     around = grey + (white - grey) * share_white + (fluid - grey) * share_fluid
@@ -122,7 +122,7 @@ def _scan(rng: np.random.Generator, tissue: Field) -> NDArray[np.float32]:
     image = tissue + _vessels(rng, shape)
     image = gaussian_filter(image, rng.uniform(0.45, 0.65))
     image *= np.exp(0.10 * _noise(rng, shape, sigma=12.0))
-    sigma = rng.uniform(0.025, 0.045)
+    sigma = rng.uniform(0.018, 0.03)
     image = np.hypot(image + rng.normal(0, sigma, shape), rng.normal(0, sigma, shape))
     image = image ** rng.uniform(0.85, 1.2) + rng.uniform(0.0, 0.1)
     scale = 10 ** rng.uniform(2.5, 5.5)
@@ -136,17 +136,28 @@ def _vessels(rng: np.random.Generator, shape: tuple[int, ...]) -> Field:
     return gaussian_filter(spots, 0.8)
 
 
-def _depth_in(grid: Field, tube: Tube) -> tuple[Field, Field]:
-    """Depth of each voxel below the tube's surface, negative outside, and its place along it."""
-    depth = np.full(grid.shape[:3], -np.inf)
-    nearest = np.zeros(grid.shape[:3])
+def _depth_in(shape: tuple[int, ...], tube: Tube) -> tuple[Field, Field]:
+    """Find how deep each voxel lies in a tube and where along it.
+
+    Args:
+        shape: Lengths of the volume.
+        tube: The tube.
+
+    Returns:
+        Depth below the surface, negative outside, and the share of the tube's volume that comes
+        before the nearest of its centres, both in that shape.
+    """
+    depth = np.full(shape, -np.inf)
+    nearest = np.zeros(shape, dtype=int)
+    x, y, z = np.ogrid[tuple(slice(length) for length in shape)]
     for index, (centre, radius) in enumerate(zip(tube.centres, tube.radii, strict=True)):
-        offset = grid - centre
-        here = radius - np.sqrt(np.einsum("...i,...i", offset, offset))
+        squares = (np.square(x - centre[0]) + np.square(y - centre[1])) + np.square(z - centre[2])
+        here = radius - np.sqrt(squares)
         nearer = here > depth
         depth[nearer] = here[nearer]
         nearest[nearer] = index
-    return depth, nearest / max(len(tube.radii) - 1, 1)
+    volume = np.cumsum(np.square(tube.radii))
+    return depth, (volume / volume[-1])[nearest]
 
 
 def _blob(centre: Field, radius: float) -> Tube:

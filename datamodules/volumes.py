@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from datamodules.decathlon import Case
@@ -32,6 +33,7 @@ _READ_ERRORS = (
     struct.error,
     ImageFileError,
     HeaderDataError,
+    WrapStructError,
 )
 
 

@@ -62,7 +62,8 @@ class VolumeOverlap(Metric):
         pred, truth = pred.bool(), mask.bool()
         hits = (pred & truth).sum((2, 3))
         counts = torch.stack([hits, pred.sum((2, 3)) - hits, truth.sum((2, 3)) - hits], dim=2)
-        self.cases.append(torch.tensor([_hash_of(name) for name in case], device=pred.device))
+        hashes = [_hash_of(name) for name in case]
+        self.cases.append(torch.tensor(hashes, dtype=torch.int64, device=pred.device))
         self.counts.append(counts)
 
     def compute(self) -> dict[str, float]:

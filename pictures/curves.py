@@ -107,9 +107,7 @@ def _draw(axes: Axes, curve: Curve, style: LossStyle) -> None:
         axes.axhline(curve.clean, color=style.color, linestyle="dotted", linewidth=1)
 
 
-def _key(
-    styles: dict[str, LossStyle], curves: Sequence[Curve], band: str | None
-) -> list[Line2D]:
+def _key(styles: dict[str, LossStyle], curves: Sequence[Curve], band: str | None) -> list[Line2D]:
     key = [
         Line2D(
             [],
@@ -125,9 +123,7 @@ def _key(
     if any(curve.clean is not None for curve in curves):
         key.append(Line2D([], [], color=MUTED, linestyle="dotted", label="no attack"))
     if any(curve.control is not None for curve in curves):
-        key.append(
-            Line2D([], [], color=MUTED, linestyle="dashed", label="control: random pixels")
-        )
+        key.append(Line2D([], [], color=MUTED, linestyle="dashed", label="control: random pixels"))
     if band is not None:
         key.append(Line2D([], [], color=MUTED, alpha=0.3, linewidth=7, label=band))
     return key

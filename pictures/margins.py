@@ -112,7 +112,7 @@ def centroid_line(snapshot: Snapshot) -> Line:
 
 
 def _shade_truth(axes: Axes, line: Line, snapshot: Snapshot) -> None:
-    on = np.pad(line.take(snapshot.mask.any(axis=0)).astype(int), 1)
+    on = np.pad(line.take(snapshot.mask.max(axis=0)).astype(int), 1)
     edges = np.flatnonzero(np.diff(on))
     for number, (start, stop) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
         axes.axvspan(

@@ -43,7 +43,7 @@ def masks_figure(rows: Sequence[Row]) -> Figure:
         size = grid_figsize(len(rows), 3, (shape[0], shape[1]), extra_inches=(0.5, 1.0))
         figure = Figure(figsize=(size[0], size[1] + 0.2 * len(rows)), layout="compressed")
         grid = figure.subplots(len(rows), 3, squeeze=False)
-        blank_ticks(grid)
+        blank_ticks(grid.flat)
         for axes, (label, snapshot) in zip(grid, rows, strict=True):
             predicted = snapshot.probs > _THRESHOLD
             show_image(axes[0], snapshot, box)
@@ -73,7 +73,9 @@ def slice_dice(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """
     both = (predicted & truth).sum(axis=(1, 2))
     size = predicted.sum(axis=(1, 2)) + truth.sum(axis=(1, 2))
-    return np.divide(2.0 * both, size, out=np.full(both.shape, np.nan), where=size > 0)
+    dice = np.full(both.shape, np.nan)
+    np.divide(2.0 * both, size, out=dice, where=size > 0)
+    return dice
 
 
 def _dice_title(predicted: np.ndarray, truth: np.ndarray) -> str:

@@ -1,7 +1,6 @@
 """What the pictures of a slice share: cropping, grey images, outlines, masks, words."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -119,9 +118,7 @@ def outline(axes: Axes, values: np.ndarray, *, color: str, dashed: bool = False)
     )
 
 
-def class_outlines(
-    axes: Axes, maps: np.ndarray, single: str, *, dashed: bool = False
-) -> None:
+def class_outlines(axes: Axes, maps: np.ndarray, single: str, *, dashed: bool = False) -> None:
     """Outlines of all classes of ``(K, h, w)``, each in its colour."""
     for values, color in zip(maps, class_colors(maps.shape[0], single), strict=True):
         outline(axes, values, color=color, dashed=dashed)
@@ -151,9 +148,9 @@ def label_row(axes: Axes, label: str) -> None:
     axes.set_ylabel(wrap_label(label))
 
 
-def blank_ticks(grid: np.ndarray[Any, np.dtype[np.object_]]) -> None:
+def blank_ticks(grid: Iterable[Axes]) -> None:
     """Take the ticks from an array of panels; pixels need no numbers."""
-    for axes in grid.flat:
+    for axes in grid:
         axes.set_xticks([])
         axes.set_yticks([])
         for spine in axes.spines.values():

@@ -60,7 +60,7 @@ def saliency_figure(rows: Sequence[Row], *, shared_scale: bool = False) -> Figur
         size = grid_figsize(len(rows), 4, (shape[0], shape[1]), extra_inches=(2.6, 1.1))
         figure = Figure(figsize=size, layout="compressed")
         grid = figure.subplots(len(rows), 4, squeeze=False)
-        blank_ticks(grid)
+        blank_ticks(grid.flat)
         for axes, (label, snapshot), scale in zip(grid, rows, scales, strict=True):
             show_image(axes[0], snapshot, box)
             label_row(axes[0], label)

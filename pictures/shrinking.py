@@ -55,12 +55,10 @@ def shrinking_figure(rows: Sequence[Row]) -> Figure:
     titles = ["clean", *(point_title(first.unit, point) for point in first.points.tolist())]
     shape = crop(first.valid, box).shape
     with figure_style():
-        size = grid_figsize(
-            len(rows), len(titles), (shape[0], shape[1]), extra_inches=(1.2, 1.0)
-        )
+        size = grid_figsize(len(rows), len(titles), (shape[0], shape[1]), extra_inches=(1.2, 1.0))
         figure = Figure(figsize=size, layout="compressed")
         grid = figure.subplots(len(rows), len(titles), squeeze=False)
-        blank_ticks(grid)
+        blank_ticks(grid.flat)
         for panels, (label, snapshot) in zip(grid, rows, strict=True):
             label_row(panels[0], label)
             maps = [snapshot.probs, *snapshot.attacked_probs]

@@ -46,7 +46,7 @@ class LossStyle:
 
 def figure_style() -> AbstractContextManager[None]:
     """The settings under which a figure is drawn; matplotlib's own are as before afterwards."""
-    return matplotlib.rc_context(_SETTINGS)  # type: ignore[return-value, arg-type]
+    return matplotlib.rc_context(_SETTINGS)  # type: ignore[arg-type]
 
 
 def order_losses(labels: Iterable[str]) -> list[str]:

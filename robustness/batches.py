@@ -1,10 +1,10 @@
 """Batches of one fixed size, the last one filled up.
 
-The logits of a slice are then bit-identical whatever batch it sits in: counts do not depend on how
-slices are dealt out to batches and processes.
+The logits of a slice are then bit-identical whatever slices stand beside it: counts do not depend
+on how slices are dealt out to batches and processes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,26 +28,34 @@ class Piece:
     valid: Tensor
     slice_index: Tensor
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What each slice has a row in, in the order of the fields."""
+        return self.image, self.mask, self.valid, self.slice_index
 
-def fixed_size(batch: Batch, size: int) -> Iterator[Piece]:
-    """Cut a batch into pieces of one size, the last one filled up with its last slice.
+
+def fixed_size(batches: Iterable[Batch], size: int) -> Iterator[Piece]:
+    """Join and cut batches into pieces of one size, the last one filled up with its last slice.
 
     Args:
-        batch: A batch of the design, of any size.
+        batches: Batches of the design, each of any size. Where the size of the images changes, the
+            piece at hand is filled up as well.
         size: Slices in each piece.
 
     Yields:
         The pieces, in order.
     """
-    for start in range(0, len(batch["case"]), size):
-        cases = list(batch["case"][start : start + size])
-        chosen = torch.arange(start, start + size).clamp(max=start + len(cases) - 1)
-
-        def pick(name: str, chosen: Tensor = chosen) -> Tensor:
-            tensor: Tensor = batch[name]
-            return tensor[chosen.to(tensor.device)]
-
-        yield Piece(cases, pick("image"), pick("mask"), pick("valid"), pick("slice_index"))
+    held: Piece | None = None
+    for batch in batches:
+        if held is not None and held.image.shape[1:] != batch["image"].shape[1:]:
+            yield _filled(held, size)
+            held = None
+        held = _joined(held, batch)
+        while held is not None and len(held.cases) >= size:
+            yield _part(held, 0, size)
+            held = _part(held, size, None) if len(held.cases) > size else None
+    if held is not None:
+        yield _filled(held, size)
 
 
 def attack_batch(forward: Forward, piece: Piece, device: torch.device) -> AttackBatch:
@@ -65,9 +73,34 @@ def attack_batch(forward: Forward, piece: Piece, device: torch.device) -> Attack
     keys += keys[-1:] * (len(piece.slice_index) - len(keys))
     return AttackBatch(
         forward,
-        piece.image.to(device),
+        _plain_layout(piece.image.to(device)),
         piece.mask.to(device),
         piece.valid.to(device),
         torch.tensor(keys, dtype=torch.int64, device=device),
         piece.slice_index.to(device),
     )
+
+
+def _joined(held: Piece | None, batch: Batch) -> Piece | None:
+    """The slices of a batch behind those held back from the ones before it; None without any."""
+    new = Piece(
+        list(batch["case"]), batch["image"], batch["mask"], batch["valid"], batch["slice_index"]
+    )
+    if held is None:
+        return new if new.cases else None
+    pairs = zip(held.tensors, new.tensors, strict=True)
+    return Piece(held.cases + new.cases, *(torch.cat(pair) for pair in pairs))
+
+
+def _part(piece: Piece, start: int, end: int | None) -> Piece:
+    return Piece(piece.cases[start:end], *(tensor[start:end] for tensor in piece.tensors))
+
+
+def _filled(piece: Piece, size: int) -> Piece:
+    rows = torch.arange(size).clamp(max=len(piece.cases) - 1)
+    return Piece(piece.cases, *(tensor[rows.to(tensor.device)] for tensor in piece.tensors))
+
+
+def _plain_layout(image: Tensor) -> Tensor:
+    """The same images, row by row in memory: another layout may take other kernels, and round."""
+    return image.flatten(1).contiguous().reshape(image.shape)

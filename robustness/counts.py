@@ -131,7 +131,7 @@ class CountTable:
         if self._sums is None:
             sums = np.zeros((self._rows, 0, 0, len(FIELDS)), dtype=np.int64)
         else:
-            sums = self._sums[:, : len(self._slots)].cpu().numpy()
+            sums = self._sums[:, : len(self._slots)].clone().cpu().numpy()
         return PartialCounts(tuple(self._slots), sums)
 
     def _reserve(self, classes: int) -> None:
@@ -169,7 +169,7 @@ def slice_counts(
     fp, fn = positive - tp, true - tp
     has_truth = true > 0
     dice = 2.0 * tp.double() / (positive + true).clamp(min=1).double()
-    change = (disturbed.double() - image.double()).abs().flatten(1).mean(dim=1)
+    change = (disturbed - image).abs().flatten(1).mean(dim=1, dtype=torch.float64)
     per_slice = (change * Q20).round().long()[:, None].expand_as(tp)
     fields = (
         tp,
@@ -261,5 +261,11 @@ def read_counts(path: Path) -> CountsFile:
     if metadata.get("schema_version") != SCHEMA_VERSION:
         found = metadata.get("schema_version", "none")
         msg = f"{path}: schema version {found}, expected {SCHEMA_VERSION}; evaluate the run again"
+        raise ValueError(msg)
+    if not table.schema.equals(_SCHEMA):
+        msg = (
+            f"{path}: columns {', '.join(table.column_names)}, expected "
+            f"{', '.join(_SCHEMA.names)} with the types of counts; evaluate the run again"
+        )
         raise ValueError(msg)
     return CountsFile(table.to_pandas(), metadata)

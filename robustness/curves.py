@@ -88,7 +88,7 @@ def area_under_curve(points: np.ndarray, dice: np.ndarray, *, clean: float | Non
         raise ValueError(msg)
     if clean is not None:
         points, dice = np.r_[0.0, points], np.r_[clean, dice]
-    if np.any(np.diff(points) <= 0):
+    if not np.all(np.diff(points) > 0):
         msg = f"points {points.tolist()} do not rise"
         raise ValueError(msg)
     if points.size == 1:

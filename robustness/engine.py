@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from robustness.attack import Attack, AttackBatch
 from robustness.batches import Batch, Piece, attack_batch, fixed_size
-from robustness.counts import CLEAN_ROW, CountTable, Row, slice_counts
+from robustness.counts import CLEAN, CLEAN_ROW, CountTable, Row, slice_counts
 from robustness.saliency import Forward
 
 
@@ -76,7 +76,7 @@ def evaluate(
         plan: From :func:`make_plan`.
         device: Where the network is.
         seed: The seed of the attacks.
-        batch_size: The one size of all batches; 8 or more keeps logits independent of the batch.
+        batch_size: The one size of all batches. Logits of another size may differ by rounding.
         on_slices: Called with the number of slices after each batch is done.
 
     Returns:
@@ -87,10 +87,9 @@ def evaluate(
             a gradient is not finite.
     """
     counter = _Counter(forward, plan, CountTable(plan.rows, device), seed, device)
-    for batch in batches:
-        for piece in fixed_size(batch, batch_size):
-            counter.count(piece)
-            on_slices(len(piece.cases))
+    for piece in fixed_size(batches, batch_size):
+        counter.count(piece)
+        on_slices(len(piece.cases))
     return counter.table
 
 
@@ -126,23 +125,29 @@ class _Counter:
     table: CountTable
     seed: int
     device: torch.device
+    _rows: dict[tuple[str, int, int], int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rows = {
+            (row.attack, row.point_index, row.repeat): index
+            for index, row in enumerate(self.plan.rows)
+        }
+        object.__setattr__(self, "_rows", rows)
 
     def count(self, piece: Piece) -> None:
         batch = attack_batch(self.forward, piece, self.device)
         slots = self.table.slots(piece.cases, batch.mask.shape[1])
-        rows = {row: index for index, row in enumerate(self.plan.rows)}
         undisturbed = torch.zeros_like(batch.case_keys, dtype=torch.bool)
-        self._count_row(rows[CLEAN_ROW], CLEAN_ROW, batch, batch.image, undisturbed, slots)
+        self._count_row((CLEAN, 0, 0), batch, batch.image, undisturbed, slots)
         for attack in self.plan.attacks:
             degenerate = attack.degenerate(batch)
-            for index, repeat, disturbed in attack.disturb(batch, self.seed):
-                row = Row(attack.name, attack.axis, index, attack.points[index], repeat)
-                self._count_row(rows[row], row, batch, disturbed, degenerate, slots)
+            for point, repeat, disturbed in attack.disturb(batch, self.seed):
+                row = (attack.name, point, repeat)
+                self._count_row(row, batch, disturbed, degenerate, slots)
 
     def _count_row(
         self,
-        index: int,
-        row: Row,
+        row: tuple[str, int, int],
         batch: AttackBatch,
         disturbed: Tensor,
         degenerate: Tensor,
@@ -152,7 +157,7 @@ class _Counter:
             logits = self.forward(disturbed).float()
         if logits.shape != batch.mask.shape:
             msg = (
-                f"attack {row.attack}: the network gives logits of shape {tuple(logits.shape)}, "
+                f"attack {row[0]}: the network gives logits of shape {tuple(logits.shape)}, "
                 f"expected that of the masks: {tuple(batch.mask.shape)}"
             )
             raise ValueError(msg)
@@ -160,4 +165,4 @@ class _Counter:
         values = slice_counts(
             logits[real], batch.mask[real] > 0, batch.image[real], disturbed[real], degenerate[real]
         )
-        self.table.add(index, slots, values)
+        self.table.add(self._rows[row], slots, values)

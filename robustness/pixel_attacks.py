@@ -151,10 +151,10 @@ class CountAttack(PixelAttack):
         self._check()
         if self.counts[0] < 1:
             self._refuse("counts", self.counts, "1 or more pixels at each point")
-        if isinstance(self.value, str) and self.value != UNIFORM:
-            self._refuse("value", self.value, f"a number or {UNIFORM}")
-        if not self.low < self.high:
-            self._refuse("low and high", (self.low, self.high), "low below high")
+        if self.value != UNIFORM and (isinstance(self.value, str) or not math.isfinite(self.value)):
+            self._refuse("value", self.value, f"a finite number or {UNIFORM}")
+        if not -math.inf < self.low < self.high < math.inf:
+            self._refuse("low and high", (self.low, self.high), "finite numbers, low below high")
         if self.ranking != RANDOM_RANKING and self.value != UNIFORM and self.repeats != 1:
             self._refuse("repeats", self.repeats, "1, since nothing in it is random")
 

@@ -43,10 +43,10 @@ def rank_at_random(keys: Tensor, repeat: int, valid: Tensor, count: int) -> Tens
     """
     flat = valid.flatten(1)
     _check_count(count, flat.shape[1])
-    # Clearing the lowest bit frees the smallest number, which then stands for padding alone.
-    score = counter_hashes(keys, repeat, flat.shape[1]) | 1
-    score = score.masked_fill(~flat, torch.iinfo(torch.int64).min)
-    return torch.sort(score, dim=1, descending=True, stable=True).indices[:, :count].contiguous()
+    # Half the range of int64 is left for padding, which follows in row-major order.
+    score = counter_hashes(keys, repeat, flat.shape[1]) >> 1
+    padding = -(2**62) - 1 - torch.arange(flat.shape[1], device=flat.device)
+    return torch.where(flat, score, padding).topk(count, dim=1).indices
 
 
 def _check_count(count: int, pixels: int) -> None:

@@ -43,10 +43,12 @@ def input_gradient(
                 f"expected one scalar per image: ({image.shape[0]},)"
             )
             raise ValueError(msg)
-        if not scalars.requires_grad:
-            msg = "the objective does not depend on the image, so it has no gradient"
-            raise ValueError(msg)
-        (gradient,) = torch.autograd.grad(scalars.sum(), leaf)
+        gradient = None
+        if scalars.requires_grad:
+            (gradient,) = torch.autograd.grad(scalars.sum(), leaf, allow_unused=True)
+    if gradient is None:
+        msg = "the objective does not depend on the image, so it has no gradient"
+        raise ValueError(msg)
     if not torch.isfinite(gradient).all():
         msg = "the gradient of the objective holds NaN or infinite values"
         raise ValueError(msg)

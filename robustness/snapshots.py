@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -147,7 +148,7 @@ def take_snapshots(
     }
     return [
         snapshot
-        for piece in fixed_size(batch, batch_size)
+        for piece in fixed_size([batch], batch_size)
         for snapshot in _snap(forward, piece, attack, device, seed)
     ]
 
@@ -176,14 +177,21 @@ def load_snapshots(path: Path) -> list[Snapshot]:
 
     Returns:
         The snapshots, in order.
+
+    Raises:
+        ValueError: If the file does not hold snapshots.
     """
     fields: dict[int, dict[str, Any]] = {}
-    with np.load(path, allow_pickle=False) as stored:
-        for key in stored.files:
-            index, name = key.split("/", 1)
-            value = stored[key]
-            fields.setdefault(int(index), {})[name] = value if value.ndim else value.item()
-    return [Snapshot(**fields[index]) for index in sorted(fields)]
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            for key in stored.files:
+                index, name = key.split("/", 1)
+                value = stored[key]
+                fields.setdefault(int(index), {})[name] = value if value.ndim else value.item()
+        return [Snapshot(**fields[index]) for index in sorted(fields)]
+    except (ValueError, TypeError, AttributeError, OSError, EOFError, BadZipFile) as error:
+        msg = f"{path}: not a readable file of snapshots ({error})"
+        raise ValueError(msg) from error
 
 
 def _snap(

@@ -103,7 +103,7 @@ def _number(name: str, value: float, *, low: float, high: float = math.inf) -> f
     """The value as float; raises ValueError unless it is a finite number in ``[low, high]``."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value <= high:
-        limits = f"at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
+        limits = f"of at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
         msg = f"{name}: found {value!r}, expected a number {limits}"
         raise ValueError(msg)
     return float(value)

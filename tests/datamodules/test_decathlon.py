@@ -1,0 +1,187 @@
+"""Tests of reading a task's folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datamodules.decathlon import read_task
+from errors import InputError
+from tests.datamodules.tiny import NAME, edit_json, refusal, volume, write_nifti, write_task
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_task(tmp_path, cases=3)
+
+
+def test_a_task_is_read(folder: Path) -> None:
+    task = read_task(folder.parent, NAME)
+    assert task.labels == ((1, "Anterior"), (2, "Posterior"))
+    assert task.channels == ("MRI",)
+    assert [case.name for case in task.cases] == ["tiny_00", "tiny_01", "tiny_02"]
+    assert task.cases[1].image == folder / "imagesTr/tiny_01.nii.gz"
+    assert task.cases[1].label == folder / "labelsTr/tiny_01.nii.gz"
+
+
+def test_cases_come_by_name_whatever_their_order(folder: Path) -> None:
+    pairs = json.loads((folder / "dataset.json").read_text())["training"]
+    edit_json(folder, training=pairs[::-1])
+    assert [case.name for case in read_task(folder.parent, NAME).cases] == [
+        "tiny_00",
+        "tiny_01",
+        "tiny_02",
+    ]
+
+
+@pytest.mark.real
+def test_real_tasks_are_read(real_data: Path) -> None:
+    hippocampus = read_task(real_data, "Task04_Hippocampus")
+    assert len(hippocampus.cases) == 200
+    assert hippocampus.labels == ((1, "Anterior"), (2, "Posterior"))
+    assert read_task(real_data, "Task02_Heart").labels == ((1, "left atrium"),)
+    brain = read_task(real_data, "Task01_BrainTumour")
+    assert brain.channels == ("FLAIR", "T1w", "t1gd", "T2w")
+    assert len(brain.labels) == 3
+    assert read_task(real_data, "Task09_Spleen").channels == ("CT",)
+
+
+def test_labels_are_selected_by_name_in_any_case(folder: Path) -> None:
+    task = read_task(folder.parent, NAME)
+    assert task.select(None) == task.labels
+    assert task.select(["posterior"]) == ((2, "Posterior"),)
+    assert task.select(["Posterior", "Anterior"]) == task.labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["Anteriour"], "unknown label 'Anteriour' (nearest: Anterior"),
+        ([], "an empty list"),
+        (["Anterior", "anterior"], "a label twice"),
+        (["background"], "unknown label"),
+    ],
+)
+def test_wrong_selections(folder: Path, labels: list[str], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_task(folder.parent, NAME).select(labels)
+    assert said in refusal(caught)
+    assert refusal(caught).startswith("--data.labels")
+
+
+def test_an_unknown_task(folder: Path) -> None:
+    write_task(folder.parent, cases=1, name="Task04_Hippocampus")
+    with pytest.raises(InputError) as caught:
+        read_task(folder.parent, "Task04_Hipocampus")
+    message = refusal(caught)
+    assert "nearest: Task04_Hippocampus" in message
+    assert NAME in message
+
+
+@pytest.mark.parametrize("task", ["", "..", ".", "a/b", "/etc"])
+def test_a_task_is_a_name_and_no_path(folder: Path, task: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_task(folder.parent, task)
+    assert refusal(caught).startswith("--data.task")
+
+
+def test_missing_and_empty_folders(tmp_path: Path) -> None:
+    missing, empty, task, file = (tmp_path / name for name in ("no", "empty", "root", "file"))
+    empty.mkdir()
+    (task / NAME).mkdir(parents=True)
+    file.write_text("")
+    for root, said in (
+        (missing, "found no such folder"),
+        (empty, "found an empty folder"),
+        (file, "found a file"),
+        (task, "found an empty folder, expected dataset.json, imagesTr and labelsTr"),
+    ):
+        with pytest.raises(InputError) as caught:
+            read_task(root, NAME)
+        assert said in refusal(caught)
+        assert str(root) in refusal(caught)
+
+
+def test_a_root_that_is_a_task_itself(folder: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_task(folder, "Task04_Hippocampus")
+    assert f"set --data.root {folder.parent} --data.task {NAME}" in refusal(caught)
+
+
+def test_a_listed_case_that_is_absent(folder: Path) -> None:
+    (folder / "labelsTr/tiny_01.nii.gz").unlink()
+    with pytest.raises(InputError) as caught:
+        read_task(folder.parent, NAME)
+    message = refusal(caught)
+    assert message.startswith(f"{folder / 'labelsTr/tiny_01.nii.gz'}: found no such file")
+    assert "training[1]" in message
+
+
+def test_a_case_twice(folder: Path) -> None:
+    write_nifti(folder / "imagesTr/tiny_00.nii", volume(0)[0])
+    pairs = json.loads((folder / "dataset.json").read_text())["training"]
+    other = {"image": "imagesTr/tiny_00.nii", "label": "labelsTr/tiny_00.nii.gz"}
+    for again in (pairs[0], other):
+        edit_json(folder, training=[*pairs, again])
+        with pytest.raises(InputError) as caught:
+            read_task(folder.parent, NAME)
+        assert "case 'tiny_00' a second time" in refusal(caught)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        [],
+        {},
+        "x",
+        ["imagesTr/tiny_00.nii.gz"],
+        [{"image": "imagesTr/tiny_00.nii.gz"}],
+        [{"image": "imagesTr/tiny_00.nii.gz", "label": 3}],
+        [{"image": "dataset.json", "label": "labelsTr/tiny_00.nii.gz"}],
+        [{"image": "imagesTr", "label": "labelsTr/tiny_00.nii.gz"}],
+    ],
+)
+def test_wrong_training_entries(folder: Path, training: object) -> None:
+    edit_json(folder, training=training)
+    with pytest.raises(InputError) as caught:
+        read_task(folder.parent, NAME)
+    assert "training" in refusal(caught)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.nii.gz",
+        "imagesTr/../../secret.nii.gz",
+        "imagesTr/../imagesTr/tiny_00.nii.gz",
+        "{outside}/secret.nii.gz",
+        "imagesTr/link.nii.gz",
+        "linked/secret.nii.gz",
+    ],
+)
+def test_paths_that_lead_out_are_refused(folder: Path, path: str) -> None:
+    outside = folder.parent
+    write_nifti(outside / "secret.nii.gz", volume(0)[0])
+    (folder / "imagesTr/link.nii.gz").symlink_to(outside / "secret.nii.gz")
+    (folder / "linked").symlink_to(outside)
+    pair = {"image": path.format(outside=outside), "label": "labelsTr/tiny_00.nii.gz"}
+    edit_json(folder, training=[pair])
+    with pytest.raises(InputError) as caught:
+        read_task(folder.parent, NAME)
+    assert "leads out of the task's folder" in refusal(caught)
+
+
+@pytest.mark.parametrize("path", ["a\0b.nii.gz", "x" * 5000 + ".nii.gz", "loop/a.nii.gz"])
+def test_paths_that_cannot_be_followed(folder: Path, path: str) -> None:
+    (folder / "loop").symlink_to(folder / "loop")
+    edit_json(folder, training=[{"image": path, "label": "labelsTr/tiny_00.nii.gz"}])
+    with pytest.raises(InputError) as caught:
+        read_task(folder.parent, NAME)
+    assert str(folder) in refusal(caught)
+
+
+def test_links_inside_the_folder_are_followed(folder: Path) -> None:
+    (folder / "imagesTr/linked.nii.gz").symlink_to(folder / "imagesTr/tiny_00.nii.gz")
+    pair = {"image": "imagesTr/linked.nii.gz", "label": "labelsTr/tiny_00.nii.gz"}
+    edit_json(folder, training=[pair])
+    assert [case.name for case in read_task(folder.parent, NAME).cases] == ["linked"]

@@ -1,0 +1,98 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from errors import InputError
+from lightning_module.losses.expression import TermSpec
+from lightning_module.losses.registry import TERMS, build_term
+from lightning_module.losses.terms import Focal
+from tests.lightning_module.toy import random_case
+
+
+class Margin(nn.Module):
+    """A term of the user's own: squared distance of the logits to a margin that is learnt."""
+
+    def __init__(self, margin: float = 1.0, mode: str = "both") -> None:
+        super().__init__()
+        self.margin = nn.Parameter(torch.tensor(float(margin)))
+        self.mode = mode
+
+    def forward(
+        self, logits: Tensor, target: Tensor, valid: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        return (logits - self.margin * (2 * target - 1)).square().mean((2, 3))
+
+
+class TakesAnything(Margin):
+    """A term with open arguments."""
+
+    def __init__(self, **settings: float) -> None:
+        super().__init__(settings["margin"])
+
+
+class Unfinished(nn.Module):
+    """No term: it cannot be given pixels that count."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return logits - target
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_every_registered_term_keeps_the_contract(name: str) -> None:
+    logits, target, valid = random_case()
+    term = build_term(TermSpec(name))
+
+    values = term(logits.requires_grad_(), target, valid, torch.ones(3))
+
+    assert values.shape == ((1, 2) if getattr(term, "over_batch", False) else (3, 2))
+    assert torch.autograd.grad(values.sum(), logits)[0].abs().sum() > 0
+    assert TERMS[name].__doc__
+
+
+def test_arguments_reach_the_term() -> None:
+    term = build_term(TermSpec("focal", 1.0, {"gamma": 3, "alpha": 0.5}))
+
+    assert isinstance(term, Focal)
+    assert (term.gamma, term.alpha) == (3.0, 0.5)
+
+
+def test_a_term_of_ones_own_is_imported() -> None:
+    term = build_term(TermSpec(f"{__name__}:Margin", 1.0, {"margin": 2, "mode": "hard"}))
+
+    assert isinstance(term, Margin)
+    assert (term.margin.item(), term.mode) == (2.0, "hard")
+
+
+def test_open_arguments_are_passed_on() -> None:
+    term = build_term(TermSpec(f"{__name__}:TakesAnything", 1.0, {"margin": 3}))
+
+    assert isinstance(term, Margin)
+    assert term.margin.item() == 3.0
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("bec", {}, r"found 'bec', expected one of bce, dice, batch_dice, focal \(nearest: bce\)"),
+        ("DICE", {}, r"found 'DICE', expected one of .* \(nearest: dice"),
+        ("zzz", {}, "found 'zzz', expected one of bce, dice, batch_dice, focal; "),
+        ("focal", {"gama": 3}, r"'gama', expected one of gamma, alpha \(nearest: gamma\)"),
+        ("bce", {"gamma": 3}, "unexpected keyword argument 'gamma'; change the argument"),
+        ("focal", {"gamma": -1}, "gamma: found -1, expected a number of at least 0"),
+        ("focal", {"gamma": "x"}, "gamma: found 'x'"),
+        ("no.such.package:Term", {}, "'no.such.package' cannot be imported"),
+        (f"{__name__}:margin", {}, r"no nn.Module class 'margin' .* \(nearest: Margin\)"),
+        ("torch.nn:BCELos", {}, r"expected one of .*, \.\.\. \(nearest: BCELoss,"),
+        ("math:pi", {}, "found no nn.Module class 'pi' in 'math', expected none"),
+        (f"{__name__}:Unfinished", {}, r"Unfinished.forward too many positional arguments"),
+        (f"{__name__}:Margin", {"size": 1}, "found argument 'size', expected one of margin, mode"),
+        (f"{__name__}:Margin", {"margin": "wide"}, "could not convert string to float: 'wide'"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_one_line(
+    name: str, arguments: dict[str, bool | int | float | str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as raised:
+        build_term(TermSpec(name, 1.0, arguments))
+
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,248 @@
+"""The engine: the plan, counts that depend on nothing but slices and seed, and what they cost."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustness.attack import Attack
+from robustness.counts import CLEAN_ROW, FIELDS, Row, counts_frame
+from robustness.engine import evaluate, make_plan, seconds_per_slice
+from robustness.network_state import untouched
+from robustness.pixel_attacks import CountAttack, LevelAttack
+from tests.robustness.reference import Slice
+from tests.robustness.toy import (
+    CONF,
+    CPU,
+    CallCounter,
+    ConvNet,
+    Thresholded,
+    as_batch,
+    attack_specs,
+    batches_of,
+    build,
+    class_names,
+    count,
+    count_table,
+    few_attacks,
+    make_slices,
+)
+
+RANDOM = [
+    CountAttack("values", counts=(2, 6), repeats=3),
+    LevelAttack("levels_control", levels=(0.0, 1.0), ranking="random", repeats=2),
+]
+
+
+def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    pd.testing.assert_index_equal(one.columns, other.columns)
+    return one.equals(other)
+
+
+def test_a_plan_has_one_row_for_every_disturbance() -> None:
+    plan = make_plan(RANDOM)
+    assert plan.attacks == tuple(RANDOM)
+    assert plan.rows[0] == CLEAN_ROW == Row("clean", "clean", 0, 0.0, 0)
+    assert [
+        (row.attack, row.axis, row.point_index, row.point, row.repeat) for row in plan.rows[1:]
+    ] == [
+        *(("values", "pixels", 0, 2.0, repeat) for repeat in range(3)),
+        *(("values", "pixels", 1, 6.0, repeat) for repeat in range(3)),
+        *(("levels_control", "level", 0, 0.0, repeat) for repeat in range(2)),
+        *(("levels_control", "level", 1, 1.0, repeat) for repeat in range(2)),
+    ]
+    assert plan.passes == len(plan.rows) == 11
+
+
+@pytest.mark.parametrize("name", ["clean", "values"])
+def test_a_name_that_is_taken_is_refused(name: str) -> None:
+    attacks = [*RANDOM, LevelAttack(name, levels=(0.1,))]
+    with pytest.raises(ValueError, match=f"attack {name}: the name is taken, expected a unique"):
+        make_plan(attacks)
+
+
+def test_without_attacks_the_clean_slices_are_counted() -> None:
+    network, slices = ConvNet().eval(), make_slices(5)
+    frame = count(network, slices, [])
+    with torch.no_grad():
+        predicted = network(as_batch(slices)["image"]).numpy() > 0
+    truth = np.stack([one.mask for one in slices])
+    assert frame["attack"].unique().tolist() == ["clean"]
+    assert frame["tp"].sum() == (predicted & truth).sum()
+    assert frame["fp"].sum() == (predicted & ~truth).sum()
+    assert frame["fn"].sum() == (~predicted & truth).sum()
+    assert frame["slices_all"].sum() == 5
+    assert frame[["change_q20", "degenerate"]].to_numpy().sum() == 0
+
+
+def test_the_same_seed_gives_the_same_counts_and_another_one_others() -> None:
+    network, slices = ConvNet(2, 2).eval(), make_slices(6, channels=2, classes=2)
+    first, again, other = (count(network, slices, few_attacks(), seed=seed) for seed in (3, 3, 4))
+    assert _same(first, again)
+    random = first["attack"].str.startswith("values")
+    assert not _same(first[random], other[random])
+    assert _same(first[~random], other[~random])
+
+
+@pytest.mark.parametrize("loader", [1, 3, 5, 64])
+def test_the_loaders_batches_do_not_matter(loader: int) -> None:
+    network, slices = ConvNet(classes=2).eval(), make_slices(11, classes=2)
+    assert _same(
+        count(network, slices, few_attacks(), loader=loader),
+        count(network, slices, few_attacks(), loader=8),
+    )
+
+
+def test_the_order_of_slices_and_their_split_over_processes_do_not_matter() -> None:
+    network, slices = ConvNet(classes=2).eval(), make_slices(13, classes=2)
+    expected = count(network, slices, few_attacks())
+    shuffled = [slices[number] for number in np.random.default_rng(0).permutation(13)]
+    assert _same(count(network, shuffled, few_attacks()), expected)
+    halves = [shuffled[0::2], shuffled[1::2], []]
+    parts = []
+    for half in halves:
+        table, plan = count_table(network, half, few_attacks())
+        parts.append(table.partial())
+    for order in (parts, parts[::-1]):
+        assert _same(counts_frame(order, plan.rows, class_names(2)), expected)
+
+
+def test_attacks_do_not_depend_on_each_other() -> None:
+    network, slices = ConvNet().eval(), make_slices(6)
+    together = count(network, slices, few_attacks())
+    for attack in few_attacks():
+        alone = count(network, slices, [attack])
+        expected = together[together["attack"].isin(["clean", attack.name])]
+        assert _same(alone, expected.reset_index(drop=True))
+
+
+def test_the_layout_of_images_in_memory_does_not_matter() -> None:
+    network, slices = ConvNet(classes=2).eval(), make_slices(8, classes=2)
+    plan = make_plan(few_attacks())
+    frames = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        batch = as_batch(slices)
+        given = {**batch, "image": batch["image"].to(memory_format=layout)}
+        table = evaluate(network, [given], plan, device=CPU, batch_size=8)
+        frames.append(counts_frame([table.partial()], plan.rows, class_names(2)))
+    assert _same(*frames)
+
+
+def test_an_attack_that_changes_nothing_gives_the_clean_counts() -> None:
+    slices = [replace(one, image=np.zeros_like(one.image)) for one in make_slices(5, classes=2)]
+    frame = count(ConvNet(classes=2).eval(), slices, [LevelAttack("zero", levels=(0.0,))])
+    numbers = [name for name in FIELDS if name != "degenerate"]
+    clean = frame.loc[frame["attack"] == "clean", numbers].reset_index(drop=True)
+    assert _same(frame.loc[frame["attack"] == "zero", numbers].reset_index(drop=True), clean)
+    assert (frame["change_q20"] == 0).all()
+
+
+def test_the_change_is_the_mean_over_all_pixels_of_the_slice() -> None:
+    image = np.full((1, 16, 16), 0.25, dtype=np.float32)
+    truth = np.ones((1, 16, 16), dtype=bool)
+    slices = [Slice("case", 0, image, truth, truth[0])]
+    frame = count(ConvNet().eval(), slices, [LevelAttack("five", levels=(0.0, 1.25), pixels=5)])
+    assert frame["change_q20"].tolist() == [0, 5 * 2**18 // 256, 5 * 2**20 // 256]
+
+
+def test_slices_without_a_gradient_are_counted_as_degenerate_by_gradient_attacks_alone() -> None:
+    frame = count(Thresholded(ConvNet()).eval(), make_slices(6), few_attacks())
+    by_attack = frame[frame["repeat"] == 0].groupby(["attack", "point_index"])["degenerate"].sum()
+    controls = by_attack.loc[["clean", "values_control"]]
+    assert controls.tolist() == [0] * len(controls)
+    assert (by_attack.drop(["clean", "values_control"]) == 1).all()
+
+
+@pytest.mark.parametrize("slices", [8, 11, 24])
+def test_it_costs_one_pass_for_each_row_and_one_gradient_for_each_objective(slices: int) -> None:
+    attacks = [build(spec) for spec in attack_specs(CONF / "default.yaml")]
+    network = CallCounter(ConvNet().eval())
+    _, plan = count_table(network, make_slices(slices, size=12), attacks, loader=3)
+    batches = -(-slices // 8)
+    assert network.backwards == network.under_gradient == 2 * batches
+    assert network.forwards == (plan.passes + 2) * batches
+    assert network.sizes == {8}
+
+
+@pytest.mark.parametrize(
+    ("attacks", "gradients"),
+    [
+        ([], 0),
+        (RANDOM[1:], 0),
+        ([LevelAttack("a", (0.1,)), LevelAttack("b", (0.1,), ranking="gradient_abs")], 1),
+        ([LevelAttack("a", (0.1,), ranking="gradient_logit")], 1),
+    ],
+    ids=["none", "random", "one", "logit"],
+)
+def test_gradients_that_no_attack_uses_are_not_computed(
+    attacks: Sequence[Attack], gradients: int
+) -> None:
+    network = CallCounter(ConvNet().eval())
+    count(network, make_slices(4), attacks)
+    assert network.backwards == network.under_gradient == gradients
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad(), torch.inference_mode()], ids=["no", "inference"])
+@pytest.mark.parametrize("training", [True, False])
+def test_counts_are_the_same_wherever_gradients_are_off(
+    mode: AbstractContextManager[None], training: bool
+) -> None:
+    network, slices = ConvNet(norm=True, dropout=0.5).train(training), make_slices(6)
+    with untouched(network):
+        expected = count(network, slices, few_attacks())
+    with mode, untouched(network):
+        assert _same(count(network, slices, few_attacks()), expected)
+
+
+def test_progress_is_told_the_slices_and_not_what_fills_up() -> None:
+    told: list[int] = []
+    batches = batches_of(make_slices(11), 4)
+    plan = make_plan([])
+    evaluate(ConvNet().eval(), batches, plan, device=CPU, batch_size=8, on_slices=told.append)
+    assert told == [8, 3]
+
+
+def test_logits_of_another_shape_than_the_masks_are_refused() -> None:
+    message = (
+        r"attack clean: the network gives logits of shape \(8, 3, 24, 24\), "
+        r"expected that of the masks: \(8, 2, 24, 24\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        count(ConvNet(classes=3).eval(), make_slices(2, classes=2), few_attacks())
+
+
+def test_a_network_that_gives_no_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        count(lambda image: image * float("nan"), make_slices(2), few_attacks())
+
+
+def test_half_precision_logits_are_counted() -> None:
+    network, slices = ConvNet().eval(), make_slices(6)
+    exact = count(network, slices, [])
+    rounded = count(lambda image: network(image).bfloat16(), slices, [])
+    assert exact[["tp", "fp", "fn"]].equals(rounded[["tp", "fp", "fn"]])
+
+
+class _Recorder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
+        self.seen.append(image)
+        return image
+
+
+def test_the_time_is_measured_on_full_batches_of_the_given_slices() -> None:
+    network, image = _Recorder(), torch.rand(3, 1, 4, 4)
+    seconds = seconds_per_slice(network, image, 8, trials=2)
+    assert 0 < seconds < 1
+    assert len(network.seen) == 3
+    expected = torch.cat([image, image, image[:2]])
+    assert all(torch.equal(seen, expected) for seen in network.seen)

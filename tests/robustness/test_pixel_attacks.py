@@ -1,0 +1,300 @@
+"""The paper's attacks: which pixels are replaced, by what, and which settings are refused."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from robustness.attack import Attack, AttackBatch
+from robustness.batches import attack_batch, fixed_size
+from robustness.pixel_attacks import CountAttack, LevelAttack, replace_pixels
+from tests.robustness.toy import CPU, ConvNet, Thresholded, as_batch, make_slices
+
+SIDE = 12
+PIXELS = SIDE**2
+
+
+def _batch(*, thresholded: bool = False, channels: int = 2) -> AttackBatch:
+    network = ConvNet(channels).eval()
+    slices = make_slices(8, channels=channels, size=SIDE)
+    (piece,) = fixed_size([as_batch(slices)], 8)
+    return attack_batch(Thresholded(network) if thresholded else network, piece, CPU)
+
+
+def _disturbed(attack: Attack, batch: AttackBatch, seed: int = 0) -> dict[tuple[int, int], Tensor]:
+    return {(point, repeat): image for point, repeat, image in attack.disturb(batch, seed)}
+
+
+def _changed(image: Tensor, batch: AttackBatch) -> Tensor:
+    """Which pixels differ in any channel, shape (B, H * W)."""
+    return (image != batch.image).any(dim=1).flatten(1)
+
+
+LEVELS = LevelAttack("levels", levels=(-3.0, 0.5, 7.0), pixels=4)
+COUNTS = CountAttack("counts", counts=(1, 3, 10), value=-2.0)
+VALUES = CountAttack("values", counts=(1, 3, 10), low=2.0, high=3.0, repeats=4)
+CONTROL = replace(VALUES, name="values_control", ranking="random", values_like="values")
+ATTACKS: list[LevelAttack | CountAttack] = [
+    LEVELS,
+    COUNTS,
+    VALUES,
+    CONTROL,
+    replace(LEVELS, name="levels_control", ranking="random", repeats=3),
+]
+EACH = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+
+
+@EACH
+def test_every_point_and_repeat_comes_once(attack: Attack) -> None:
+    found = [(point, repeat) for point, repeat, _ in attack.disturb(_batch(), 0)]
+    everything = {
+        (point, repeat) for point in range(len(attack.points)) for repeat in range(attack.repeats)
+    }
+    assert len(found) == len(everything)
+    assert set(found) == everything
+
+
+@EACH
+def test_all_channels_of_as_many_pixels_as_announced_are_replaced(
+    attack: LevelAttack | CountAttack,
+) -> None:
+    batch = _batch()
+    for (point, _), image in _disturbed(attack, batch).items():
+        number = attack.pixels if isinstance(attack, LevelAttack) else attack.counts[point]
+        different = (image != batch.image).flatten(2)
+        assert torch.equal(different[:, 0], different[:, 1])
+        assert different[:, 0].sum(dim=1).tolist() == [number] * 8
+
+
+@EACH
+def test_the_clean_images_stay_as_they_are(attack: Attack) -> None:
+    batch = _batch()
+    before = batch.image.clone()
+    kept = [(image, image.clone()) for _, _, image in attack.disturb(batch, 0)]
+    assert torch.equal(batch.image, before)
+    assert all(torch.equal(image, then) for image, then in kept)
+
+
+def test_levels_are_written_as_they_are_and_always_in_the_same_pixels() -> None:
+    batch = _batch()
+    top = batch.ranked_pixels("gradient", 4)
+    for (point, _), image in _disturbed(LEVELS, batch).items():
+        taken = image.flatten(2).gather(2, top[:, None].expand(-1, 2, -1))
+        assert (taken == LEVELS.levels[point]).all()
+        others = image.flatten(2).scatter(2, top[:, None].expand(-1, 2, -1), 0.0)
+        clean = batch.image.flatten(2).scatter(2, top[:, None].expand(-1, 2, -1), 0.0)
+        assert torch.equal(others, clean)
+
+
+def test_counts_take_the_highest_ranked_pixels_and_keep_those_they_have() -> None:
+    batch = _batch()
+    order = batch.ranked_pixels("gradient", 10)
+    for (point, _), image in _disturbed(COUNTS, batch).items():
+        for row in range(8):
+            pixels = _changed(image, batch)[row].nonzero().flatten().tolist()
+            assert sorted(order[row, : COUNTS.counts[point]].tolist()) == pixels
+
+
+@pytest.mark.parametrize("attack", [VALUES, CONTROL], ids=["values", "control"])
+def test_a_ranked_pixel_keeps_its_random_value_at_every_point(attack: CountAttack) -> None:
+    batch = _batch()
+    found = _disturbed(attack, batch)
+    for repeat in range(4):
+        largest = found[2, repeat]
+        for point in range(2):
+            image = found[point, repeat]
+            changed = _changed(image, batch).reshape(8, 1, SIDE, SIDE).expand_as(image)
+            assert torch.equal(image[changed], largest[changed])
+
+
+def test_random_values_lie_in_their_range_and_differ_between_slices_and_repeats() -> None:
+    batch = _batch(channels=1)
+    found = _disturbed(VALUES, batch)
+    drawn = torch.stack(
+        [found[2, repeat][found[2, repeat] != batch.image].reshape(8, 10) for repeat in range(4)]
+    )
+    assert 2.0 <= drawn.min() < 2.1
+    assert 2.9 < drawn.max() < 3.0
+    assert len(set(drawn.flatten().tolist())) == drawn.numel()
+    assert stats.kstest(drawn.flatten().numpy() - 2, "uniform").pvalue > 1e-3
+
+
+def test_a_control_differs_from_its_attack_in_the_pixels_alone() -> None:
+    batch = _batch(channels=1)
+    attacked, control = _disturbed(VALUES, batch), _disturbed(CONTROL, batch)
+    elsewhere = 0
+    for place, image in attacked.items():
+        values = image[image != batch.image].reshape(8, -1).sort(dim=1).values
+        other = control[place]
+        assert torch.equal(values, other[other != batch.image].reshape(8, -1).sort(dim=1).values)
+        elsewhere += int((_changed(image, batch) != _changed(other, batch)).sum())
+    assert elsewhere > 0
+
+
+def test_without_values_like_a_control_has_values_of_its_own() -> None:
+    batch = _batch(channels=1)
+    own, shared = (
+        _disturbed(replace(CONTROL, values_like=name), batch)[2, 0] for name in ("", "values")
+    )
+    assert torch.equal(_changed(own, batch), _changed(shared, batch))
+    changed = _changed(own, batch).reshape(8, 1, SIDE, SIDE)
+    assert (own != shared)[changed].all()
+
+
+@EACH
+def test_random_pixels_lie_in_the_valid_region(attack: LevelAttack | CountAttack) -> None:
+    batch = _batch()
+    outside = ~batch.valid.flatten(1)
+    touched = torch.zeros_like(outside)
+    for image in _disturbed(attack, batch).values():
+        touched |= _changed(image, batch)
+    assert (touched & ~outside).any()
+    if attack.ranking == "random":
+        assert not (touched & outside).any()
+
+
+def test_padding_is_an_ordinary_pixel_for_the_paper_attacks() -> None:
+    """The gradient is highest in the padding here, so that is where the pixels are taken."""
+    batch = _batch(channels=1)
+    weight = torch.where(batch.valid[:1], 1.0, 2.0)
+    linear = AttackBatch(
+        lambda image: image * weight,
+        batch.image,
+        batch.mask,
+        batch.valid,
+        batch.case_keys,
+        batch.slice_index,
+    )
+    attack = replace(COUNTS, ranking="gradient_logit")
+    for image in _disturbed(attack, linear).values():
+        assert not (_changed(image, linear) & linear.valid[:1].flatten(1)).any()
+
+
+def test_repeats_take_other_random_pixels() -> None:
+    batch = _batch()
+    attack = replace(LEVELS, ranking="random", repeats=30)
+    found = _disturbed(attack, batch)
+    choices = {
+        tuple(_changed(found[2, repeat], batch)[row].nonzero().flatten().tolist())
+        for repeat in range(30)
+        for row in range(8)
+    }
+    assert len(choices) == 30 * 8
+
+
+@pytest.mark.parametrize("attack", [VALUES, CONTROL], ids=["values", "control"])
+def test_another_seed_gives_other_numbers_and_the_same_seed_the_same(attack: CountAttack) -> None:
+    first, again, other = (_disturbed(attack, _batch(), seed) for seed in (0, 0, 1))
+    assert all(torch.equal(image, again[place]) for place, image in first.items())
+    assert not any(torch.equal(image, other[place]) for place, image in first.items())
+
+
+def test_a_gradient_attack_has_nothing_to_go_by_where_the_gradient_is_zero() -> None:
+    batch = _batch(thresholded=True)
+    assert LEVELS.degenerate(batch).tolist() == [False] * 7 + [True]
+    assert CONTROL.degenerate(batch).tolist() == [False] * 8
+    first_pixels = _changed(_disturbed(COUNTS, batch)[2, 0], batch)[-1].nonzero().flatten()
+    assert first_pixels.tolist() == list(range(10))
+
+
+def test_axes_units_and_points() -> None:
+    assert (LEVELS.axis, LEVELS.unit, LEVELS.points) == (
+        "level",
+        "image intensity",
+        (-3.0, 0.5, 7.0),
+    )
+    assert (COUNTS.axis, COUNTS.unit, COUNTS.points) == (
+        "pixels",
+        "pixels per slice",
+        (1.0, 3.0, 10.0),
+    )
+    assert all(type(point) is float for attack in ATTACKS for point in attack.points)
+
+
+@given(
+    st.lists(st.integers(0, 11), unique=True, min_size=1, max_size=12),
+    st.lists(st.floats(-5, 5, width=32), min_size=12, max_size=12),
+    st.booleans(),
+    st.sampled_from([torch.contiguous_format, torch.channels_last]),
+)
+def test_replacing_pixels_is_a_plain_loop(
+    pixels: list[int], values: list[float], one_for_all: bool, layout: torch.memory_format
+) -> None:
+    clean = torch.arange(48.0).reshape(2, 2, 3, 4)
+    image = clean.clone(memory_format=layout)
+    drawn = [values[0 if one_for_all else rank] for rank in range(len(pixels))]
+    expected = clean.clone()
+    for pixel, value in zip(pixels, drawn, strict=True):
+        expected[:, :, pixel // 4, pixel % 4] = value
+    given_values = values[0] if one_for_all else torch.tensor([drawn] * 2)
+    assert torch.equal(replace_pixels(image, torch.tensor([pixels] * 2), given_values), expected)
+    assert torch.equal(image, clean)
+
+
+NAN, INF = float("nan"), float("inf")
+WRONG: dict[str, tuple[Callable[[], Attack], str]] = {
+    "name": (lambda: LevelAttack("Top 5", (0.1,)), "attack Top 5: name is Top 5, expected letters"),
+    "no name": (lambda: LevelAttack("", (0.1,)), "name is , expected letters"),
+    "ranking": (
+        lambda: LevelAttack("a", (0.1,), ranking="gradent_abs"),
+        r"attack a: ranking is gradent_abs, expected one of gradient, gradient_abs, "
+        r"gradient_logit, random \(did you mean gradient_abs\?\)",
+    ),
+    "far ranking": (lambda: CountAttack("a", (1,), ranking="?"), "gradient_logit, random$"),
+    "repeats": (lambda: LevelAttack("a", (0.1,), repeats=0), "repeats is 0, expected 1 or more"),
+    "no levels": (lambda: LevelAttack("a", ()), r"points is \(\), expected one or more finite"),
+    "nan level": (lambda: LevelAttack("a", (NAN,)), "expected one or more finite"),
+    "falling": (lambda: LevelAttack("a", (0.2, 0.1)), "expected rising numbers, each once"),
+    "twice": (lambda: CountAttack("a", (5, 5)), "expected rising numbers, each once"),
+    "pixels": (lambda: LevelAttack("a", (0.1,), pixels=0), "pixels is 0, expected 1 or more"),
+    "counts": (lambda: CountAttack("a", (0, 1)), r"counts is \(0, 1\), expected 1 or more pixels"),
+    "value": (
+        lambda: CountAttack("a", (1,), value="unifrom"),
+        "value is unifrom, expected a finite number or uniform",
+    ),
+    "nan value": (lambda: CountAttack("a", (1,), value=NAN), "value is nan, expected a finite"),
+    "range": (
+        lambda: CountAttack("a", (1,), low=1.0, high=1.0),
+        r"low and high is \(1.0, 1.0\), expected finite numbers, low below high",
+    ),
+    "endless range": (lambda: CountAttack("a", (1,), high=INF), "expected finite numbers"),
+    "nan range": (lambda: CountAttack("a", (1,), low=NAN), "expected finite numbers"),
+    "repeated level": (
+        lambda: LevelAttack("a", (0.1,), repeats=2),
+        "repeats is 2, expected 1, since nothing in it is random",
+    ),
+    "repeated count": (
+        lambda: CountAttack("a", (1,), value=0.2, repeats=2),
+        "repeats is 2, expected 1, since nothing in it is random",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_settings_that_make_no_sense_are_refused(wrong: str) -> None:
+    make, message = WRONG[wrong]
+    with pytest.raises(ValueError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_attacks_that_take_more_pixels_than_a_slice_has_are_refused() -> None:
+    for attack in (
+        LevelAttack("a", (0.1,), pixels=PIXELS + 1),
+        CountAttack("a", (PIXELS + 1,), ranking="random"),
+    ):
+        with pytest.raises(ValueError, match="145 pixels to take, but an image has only 144"):
+            list(attack.disturb(_batch(), 0))
+
+
+def test_every_option_is_described() -> None:
+    """The command line shows these lines."""
+    for kind in (LevelAttack, CountAttack):
+        described = inspect.getdoc(kind) or ""
+        assert all(f"{option}: " in described for option in inspect.signature(kind).parameters)

@@ -1,0 +1,167 @@
+"""Runs come back from the store as they were written."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from errors import InputError
+from robustness.counts import CLEAN_ROW, FIELDS, PartialCounts, counts_frame, write_counts
+from robustness.snapshots import Snapshot, save_snapshots
+from tests.places import Place
+from tracking.logger import RunLogger
+from tracking.reading import (
+    COUNTS_FILE,
+    SNAPSHOTS_FILE,
+    fetch_counts,
+    fetch_snapshots,
+    list_runs,
+    robustness_folder,
+)
+from tracking.store import ensure_experiment, open_client
+
+NewLogger = Callable[[], RunLogger]
+
+
+@pytest.fixture
+def counts() -> pd.DataFrame:
+    sums = np.arange(2 * 1 * len(FIELDS), dtype=np.int64).reshape(1, 2, 1, len(FIELDS))
+    return counts_frame([PartialCounts(("b", "a"), sums)], [CLEAN_ROW], ["foreground"])
+
+
+@pytest.fixture
+def snapshot() -> Snapshot:
+    generator = np.random.default_rng(0)
+    return Snapshot(
+        case="case_1",
+        slice_index=7,
+        image=generator.random((1, 8, 8), np.float32),
+        mask=generator.random((1, 8, 8)) > 0.5,
+        valid=np.ones((8, 8), bool),
+        gradient=generator.random((1, 8, 8), np.float32) - 0.5,
+        probs=generator.random((1, 8, 8), np.float32),
+        attack="top5_beyond_range",
+        unit="image intensity",
+        points=np.array([0.0, 0.4]),
+        attacked_probs=generator.random((2, 1, 8, 8), np.float32),
+    )
+
+
+def write(logger: RunLogger, folder: Path, file: str, split: str) -> None:
+    logger.log_file(folder / file, robustness_folder(split))
+
+
+def test_runs_come_the_newest_first_with_what_labels_them(
+    place: Place, new_logger: NewLogger
+) -> None:
+    began = datetime.now(UTC)
+    ids = []
+    for seed in range(3):
+        logger = new_logger()
+        logger.describe({"loss": "bce", "seed": seed}, {"segstress.data": "abc"})
+        logger.log_metrics({"val/dice": 0.25}, 0)
+        logger.log_metrics({"val/dice": 0.5 + seed / 10}, 1)
+        logger.send()
+        ids.append(logger.version)
+        time.sleep(0.01)
+    logger.finalize("success")
+    found = list_runs("trials")
+    assert [run.run_id for run in found] == ids[::-1]
+    newest, oldest = found[0], found[-1]
+    assert newest.params == {"loss": "bce", "seed": "2"}
+    assert newest.metrics == {"val/dice": 0.7}
+    assert newest.tags["segstress.data"] == "abc"
+    assert newest.name == "bce seed 0"
+    assert (newest.status, oldest.status) == ("FINISHED", "RUNNING")
+    assert began - timedelta(seconds=1) < oldest.start_time < newest.start_time
+
+
+def test_deleted_runs_are_left_out(place: Place, new_logger: NewLogger) -> None:
+    kept, deleted = new_logger(), new_logger()
+    kept.open()
+    deleted.open()
+    place.client.delete_run(str(deleted.version))
+    assert [run.run_id for run in list_runs("trials")] == [kept.version]
+
+
+@pytest.mark.slow
+def test_more_runs_than_a_page_are_all_found(place: Place) -> None:
+    client = open_client()
+    experiment = ensure_experiment(client, "trials")
+    made = {client.create_run(experiment).info.run_id for _ in range(1001)}
+    assert client.search_runs([experiment]).token  # MLflow does give them page by page
+    assert {run.run_id for run in list_runs("trials")} == made
+
+
+def test_an_unknown_experiment_is_named(place: Place, new_logger: NewLogger) -> None:
+    new_logger().open()
+    with pytest.raises(InputError, match=r"trails.*did you mean trials"):
+        list_runs("trails")
+
+
+def test_counts_come_back_as_they_were(
+    place: Place, new_logger: NewLogger, counts: pd.DataFrame, tmp_path: Path
+) -> None:
+    logger = new_logger()
+    write_counts(tmp_path / COUNTS_FILE, counts, {"data": "abc", "split_name": "test"})
+    write(logger, tmp_path, COUNTS_FILE, "test")
+    (run,) = list_runs("trials")
+    found = fetch_counts(run, "test")
+    assert found is not None
+    pd.testing.assert_frame_equal(found.frame, counts)
+    assert found.metadata["data"] == "abc"
+    assert found.metadata["split_name"] == "test"
+    assert fetch_counts(run, "val") is None
+
+
+def test_a_run_without_counts_has_none(place: Place, new_logger: NewLogger) -> None:
+    new_logger().open()
+    (run,) = list_runs("trials")
+    assert fetch_counts(run, "test") is None
+    assert fetch_snapshots(run, "test") == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 not really PAR1", b"PK\x03\x04 nor this"])
+def test_broken_files_name_the_run(
+    content: bytes, place: Place, new_logger: NewLogger, tmp_path: Path
+) -> None:
+    logger = new_logger()
+    for file in (COUNTS_FILE, SNAPSHOTS_FILE):
+        (tmp_path / file).write_bytes(content)
+        write(logger, tmp_path, file, "test")
+    (run,) = list_runs("trials")
+    for fetch, file in ((fetch_counts, COUNTS_FILE), (fetch_snapshots, SNAPSHOTS_FILE)):
+        with pytest.raises(InputError) as raised:
+            fetch(run, "test")
+        message = str(raised.value)
+        assert run.run_id in message
+        assert file in message
+        assert "\n" not in message
+
+
+def test_counts_of_another_schema_name_the_run(
+    place: Place, new_logger: NewLogger, counts: pd.DataFrame, tmp_path: Path
+) -> None:
+    logger = new_logger()
+    counts.to_parquet(tmp_path / COUNTS_FILE)
+    write(logger, tmp_path, COUNTS_FILE, "test")
+    (run,) = list_runs("trials")
+    with pytest.raises(InputError, match=f"{run.run_id}.*schema version"):
+        fetch_counts(run, "test")
+
+
+def test_snapshots_come_back_as_they_were(
+    place: Place, new_logger: NewLogger, snapshot: Snapshot, tmp_path: Path
+) -> None:
+    logger = new_logger()
+    save_snapshots(tmp_path / SNAPSHOTS_FILE, [snapshot])
+    write(logger, tmp_path, SNAPSHOTS_FILE, "test")
+    (run,) = list_runs("trials")
+    (found,) = fetch_snapshots(run, "test")
+    for name, value in vars(snapshot).items():
+        np.testing.assert_array_equal(getattr(found, name), value)
+        assert type(getattr(found, name)) is type(value)
