@@ -10,6 +10,7 @@ import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from callbacks.progress import progress, say
@@ -102,6 +103,13 @@ class RobustnessCallback(Callback):
             forward = _forward(trainer, module)
             total = _announce(trainer, split, self.plan, forward, self.batch_size)
             with progress(trainer, "Attacks", total) as advance:
+
+                def after_slices(slices: int) -> None:
+                    # Lightning notes the signal and acts on it between batches of its own loops.
+                    if trainer.received_sigterm:
+                        raise SIGTERMException
+                    advance(slices)
+
                 table = evaluate(
                     forward,
                     _watched(_batches(trainer, split), chooser),
@@ -109,7 +117,7 @@ class RobustnessCallback(Callback):
                     device=device,
                     seed=self.seed,
                     batch_size=self.batch_size,
-                    on_slices=advance,
+                    on_slices=after_slices,
                 )
             parts = _gather(table.partial())
             for samples in _gather(chooser.samples()):

@@ -1,11 +1,9 @@
 """Writes the phantom: a made-up, synthetic task on which everything can be tried without data."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from errors import InputError
+from commands.options import CommandParser
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,23 +38,14 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Raise what is wrong as one line."""
-        msg = (
-            f"phantom: {' '.join(message.split())}; python main.py phantom --help lists the options"
-        )
-        raise InputError(msg)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(
-        prog="main.py phantom",
-        description="Write a made-up task in the format of the Medical Segmentation Decathlon, to "
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "phantom",
+        "Write a made-up task in the format of the Medical Segmentation Decathlon, to "
         "try everything without data. Its volumes have the size of hippocampus volumes and hold a "
         "bent tube in touching parts, beside neighbours of like intensity. The same options write "
         "the same volumes; what is there already with the same options is kept.",
-        epilog="The volumes are synthetic: a loss that wins on them need not win on patients.",
+        "The volumes are synthetic: a loss that wins on them need not win on patients.",
     )
     parser.add_argument(
         "--root",

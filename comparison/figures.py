@@ -1,21 +1,25 @@
 """The figures of a comparison: curves with a line a loss, pictures with a row a loss."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from comparison.selection import Selection
+from comparison.table import CONTROL
 from pictures.curves import Curve, axis_words, curves_figure
 from pictures.margins import margins_figure
 from pictures.masks import masks_figure
 from pictures.panels import Row
 from pictures.saliency import saliency_figure
 from pictures.shrinking import shrinking_figure
-from pictures.style import order_losses, to_png_bytes
+from pictures.style import loss_styles, to_png_bytes
 from robustness.counts import CLEAN
 from tracking.reading import fetch_snapshots
 
-CONTROL = "_control"
+BAND = "95 % over cases"
+BARS = "95 % over seeds"
+
 _TITLES = {
     "top5_in_range": "Figure 2: the 5 top pixels at levels inside the range",
     "top5_beyond_range": "Figure 3: the 5 top pixels at levels beyond the range",
@@ -24,85 +28,148 @@ _TITLES = {
 }
 
 
+@dataclass(frozen=True)
+class PictureCase:
+    """The slice of a case that is pictured.
+
+    Attributes:
+        case: Name of the volume.
+        slice_index: Index of the slice in it.
+        rows: A loss and its raw maps for each row.
+        missing: Losses without raw maps of this slice.
+    """
+
+    case: str
+    slice_index: int
+    rows: tuple[Row, ...]
+    missing: tuple[str, ...]
+
+
 def attack_names(curves: Mapping[str, pd.DataFrame]) -> list[str]:
-    """The attacks of a comparison in the order of their table; controls go with their attack."""
+    """The attacks of a comparison, the paper's first; controls go with their attack.
+
+    Args:
+        curves: Curves of each loss.
+    """
     first = next(iter(curves.values()))
     names = [str(name) for name in first["attack"].unique() if name != CLEAN]
-    return [
+    shown = [
         name
         for name in names
         if not (name.endswith(CONTROL) and name.removesuffix(CONTROL) in names)
     ]
+    paper = [name for name in _TITLES if name in shown]
+    return paper + [name for name in shown if name not in paper]
 
 
 def attack_title(attack: str) -> str:
     """What an attack does, with the number of the paper's figure where it has one."""
-    return _TITLES.get(attack, attack)
+    return f"{_TITLES[attack]} ({attack})" if attack in _TITLES else attack
 
 
-def attack_figure(curves: Mapping[str, pd.DataFrame], attack: str) -> bytes:
-    """PNG of Dice against an attack, one line a loss with its band over cases, the control dashed.
+def file_stem(attack: str) -> str:
+    """The name of an attack's figure among the files, such as ``figure2_top5_in_range``."""
+    if attack not in _TITLES:
+        return f"curve_{attack}"
+    return f"{_TITLES[attack].partition(':')[0].replace(' ', '').lower()}_{attack}"
+
+
+def axis_label(selection: Selection, curve: pd.DataFrame) -> str:
+    """What the points of a curve are, with the brightest intensity where all runs agree on it."""
+    brightest = {compared.run.params.get("max_pixel") for compared in selection.runs}
+    try:
+        max_pixel = float(brightest.pop() or "") if len(brightest) == 1 else None
+    except ValueError:
+        max_pixel = None
+    return axis_words(str(curve["axis"].iloc[0]), max_pixel)
+
+
+def attack_figure(selection: Selection, curves: Mapping[str, pd.DataFrame], attack: str) -> bytes:
+    """PNG of Dice against an attack: a line and a band a loss, the control dashed.
 
     Args:
+        selection: The runs.
         curves: Curves of each loss.
         attack: Name of the attack.
     """
-    drawn = []
-    for loss, found in curves.items():
-        curve = found[found["attack"] == attack]
-        control = found[found["attack"] == attack + CONTROL]
-        drawn.append(
-            Curve(
-                label=loss,
-                points=curve["point"].to_numpy(),
-                dice=curve["dice"].to_numpy(),
-                low=curve["low"].to_numpy(),
-                high=curve["high"].to_numpy(),
-                clean=float(found.loc[found["attack"] == CLEAN, "dice"].iloc[0]),
-                control=control["dice"].to_numpy() if len(control) == len(curve) else None,
-            )
-        )
     first = next(iter(curves.values()))
+    seeds = max(int(found["seeds"].iloc[0]) for found in curves.values())
     figure = curves_figure(
-        drawn,
+        [_curve(loss, found, attack) for loss, found in curves.items()],
         title=attack_title(attack),
-        axis_label=axis_words(str(first.loc[first["attack"] == attack, "axis"].iloc[0])),
+        axis_label=axis_label(selection, first[first["attack"] == attack]),
         volumes=int(first["cases"].iloc[0]),
-        band="95 % over cases",
+        band=BAND,
+        bars=BARS if seeds > 1 else None,
     )
     return to_png_bytes(figure)
 
 
-def picture_rows(selection: Selection) -> dict[str, list[Row]]:
-    """The raw maps of each picture case, one row a loss.
+def picture_cases(selection: Selection) -> list[PictureCase]:
+    """The raw maps of each pictured slice, one row a loss, by name of the case.
 
     Args:
         selection: The runs; of several seeds the first one is shown.
 
     Returns:
-        Rows by case, for the cases that all losses have.
+        Every slice that one loss or more have; what is missing is named.
     """
     groups = selection.by_loss()
-    by_case: dict[str, list[Row]] = {}
-    for loss in order_losses(groups):
-        for snapshot in fetch_snapshots(groups[loss][0].run, selection.split):
-            by_case.setdefault(snapshot.case, []).append((loss, snapshot))
-    return {case: rows for case, rows in sorted(by_case.items()) if len(rows) == len(groups)}
+    by_slice: dict[tuple[str, int], list[Row]] = {}
+    for loss, runs in groups.items():
+        for snapshot in fetch_snapshots(runs[0].run, selection.split):
+            by_slice.setdefault((snapshot.case, snapshot.slice_index), []).append((loss, snapshot))
+    cases = []
+    for (case, slice_index), rows in sorted(by_slice.items()):
+        missing = tuple(sorted(set(groups) - {loss for loss, _ in rows}))
+        cases.append(PictureCase(case, slice_index, tuple(rows), missing))
+    return cases
 
 
-def case_figures(rows: Sequence[Row]) -> dict[str, bytes]:
-    """PNGs of the pictures of one case, all losses on one scale.
+def case_figures(selection: Selection, rows: Sequence[Row]) -> dict[str, bytes]:
+    """PNGs of the pictures of one slice, all losses on one scale.
 
     Args:
+        selection: The runs.
         rows: A loss and its raw maps for each row.
 
     Returns:
-        PNGs by name: the paper's figures 1, 4 and 7, and the margins.
+        PNGs by name: the paper's figures 1, 4 (one an attack, where the runs picture several)
+        and 7, and the margins.
     """
+    counted = list(selection.runs[0].counts.frame["class"].unique())
+    classes = counted if len(counted) == rows[0][1].mask.shape[0] else []
+    by_attack: dict[str, list[Row]] = {}
+    for loss, snapshot in rows:
+        by_attack.setdefault(snapshot.attack, []).append((loss, snapshot))
     figures = {
-        "figure1_saliency": saliency_figure(rows, shared_scale=True),
-        "figure4_shrinking": shrinking_figure(rows),
-        "figure7_masks": masks_figure(rows),
-        "margins": margins_figure(rows),
+        "figure1_saliency": saliency_figure(rows, shared_scale=True, class_names=classes),
+        **{
+            "figure4_shrinking" + (f"_{attack}" if len(by_attack) > 1 else ""): shrinking_figure(
+                shown, class_names=classes
+            )
+            for attack, shown in by_attack.items()
+        },
+        "figure7_masks": masks_figure(rows, class_names=classes),
+        "margins": margins_figure(rows, styles=loss_styles(selection.by_loss())),
     }
     return {name: to_png_bytes(figure) for name, figure in figures.items()}
+
+
+def _curve(loss: str, found: pd.DataFrame, attack: str) -> Curve:
+    curve = found[found["attack"] == attack]
+    control = found[found["attack"] == attack + CONTROL]
+    repeated = int(found["seeds"].iloc[0]) > 1
+    return Curve(
+        label=loss,
+        points=curve["point"].to_numpy(),
+        dice=curve["dice"].to_numpy(),
+        low=curve["low"].to_numpy(),
+        high=curve["high"].to_numpy(),
+        bar_low=curve["seed_low"].to_numpy() if repeated else None,
+        bar_high=curve["seed_high"].to_numpy() if repeated else None,
+        clean=float(found.loc[found["attack"] == CLEAN, "dice"].iloc[0]),
+        control=control["dice"].to_numpy()
+        if control["point"].tolist() == curve["point"].tolist()
+        else None,
+    )

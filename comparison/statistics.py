@@ -1,15 +1,49 @@
-"""Curves of a loss over cases and seeds, with the intervals that belong to each."""
+"""What the runs of one loss say together: curves and scores over cases and seeds, with intervals.
+
+An interval over cases is conditional on the trained networks; claims about a loss rest on the
+spread between seeds.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from robustness.curves import case_dice, mean_curves
+from robustness.curves import areas, case_dice, mean_curves
 
 _POINT = ["attack", "axis", "point_index", "point"]
 _LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number of a loss with its 95 % t-intervals, NaN where there is one case or seed only.
+
+    Attributes:
+        value: Mean over seeds, cases and classes.
+        low: Lower end over cases (of each case the mean over seeds and classes).
+        high: Upper end over cases.
+        seed_low: Lower end over the means of the seeds.
+        seed_high: Upper end over the means of the seeds.
+    """
+
+    value: float
+    low: float
+    high: float
+    seed_low: float
+    seed_high: float
+
+
+@dataclass(frozen=True)
+class _Means:
+    """Dice at each point, averaged over everything but what its table is by."""
+
+    overall: pd.DataFrame
+    by_case: pd.DataFrame
+    by_seed: pd.DataFrame
+    left_out: np.ndarray
 
 
 def loss_curves(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -19,29 +53,45 @@ def loss_curves(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         frames: Tables of counts of the same cases and attacks.
 
     Returns:
-        One row a point, the clean one included, with columns ``attack, axis, point_index, point,
-        dice`` (mean over seeds, cases and classes), ``low, high`` (95 % t-interval over cases:
-        of each case the mean over classes and seeds; conditional on the trained networks),
-        ``seed_low, seed_high`` (95 % t-interval over the seeds' means; NaN with one seed),
-        ``change`` (mean absolute change of a pixel), ``cases`` and ``seeds``.
+        One row a point, the clean one included, with columns ``attack, axis, point_index, point``,
+        ``dice, low, high, seed_low, seed_high`` as in :class:`Score`, ``change`` (mean absolute
+        change of a pixel, in image units), ``cases``, ``left_out`` (pairs of case and class that
+        have no Dice under any seed) and ``seeds``.
     """
-    per_seed = [case_dice(frame).assign(seed=index) for index, frame in enumerate(frames)]
-    scored = pd.concat(per_seed, ignore_index=True)
-    pairs = scored.groupby([*_POINT, "case", "class"], sort=False)["dice"].mean().reset_index()
-    by_case = pairs.groupby([*_POINT, "case"], sort=False)["dice"].mean().reset_index()
-    by_seed = scored.groupby([*_POINT, "seed"], sort=False)["dice"].mean().reset_index()
-    curves = pairs.groupby(_POINT, sort=False)["dice"].mean().reset_index()
-    over_cases = _intervals(by_case)
-    over_seeds = _intervals(by_seed)
-    curves["low"] = np.clip(curves["dice"] - over_cases, 0.0, 1.0)
-    curves["high"] = np.clip(curves["dice"] + over_cases, 0.0, 1.0)
-    curves["seed_low"] = np.clip(curves["dice"] - over_seeds, 0.0, 1.0)
-    curves["seed_high"] = np.clip(curves["dice"] + over_seeds, 0.0, 1.0)
+    means = _means(frames)
+    curves = means.overall
+    for prefix, values in (("", means.by_case), ("seed_", means.by_seed)):
+        groups = values.groupby(_POINT, sort=False)["dice"]
+        widths = np.array([half_width(group.to_numpy(float)) for _, group in groups])
+        curves[f"{prefix}low"] = np.clip(curves["dice"] - widths, 0.0, 1.0)
+        curves[f"{prefix}high"] = np.clip(curves["dice"] + widths, 0.0, 1.0)
     changes = [mean_curves(frame)["change"].to_numpy() for frame in frames]
     curves["change"] = np.mean(changes, axis=0)
-    curves["cases"] = int(scored["case"].nunique())
+    curves["cases"] = int(means.by_case["case"].nunique())
+    curves["left_out"] = means.left_out
     curves["seeds"] = len(frames)
     return curves
+
+
+def loss_areas(frames: Sequence[pd.DataFrame]) -> dict[str, Score]:
+    """The area under each attack's curve, with intervals over the areas of cases and of seeds.
+
+    Args:
+        frames: Tables of counts of the same cases and attacks, one for each seed.
+
+    Returns:
+        Scores by attack.
+    """
+    means = _means(frames)
+    of_cases = [areas(curves) for _, curves in means.by_case.groupby("case", sort=False)]
+    of_seeds = [areas(curves) for _, curves in means.by_seed.groupby("seed", sort=False)]
+    scores = {}
+    for attack, value in areas(means.overall).items():
+        over_cases = half_width(np.array([found[attack] for found in of_cases]))
+        over_seeds = half_width(np.array([found[attack] for found in of_seeds]))
+        ends = (value - over_cases, value + over_cases, value - over_seeds, value + over_seeds)
+        scores[attack] = Score(value, *(float(np.clip(end, 0.0, 1.0)) for end in ends))
+    return scores
 
 
 def half_width(values: np.ndarray) -> float:
@@ -61,7 +111,21 @@ def half_width(values: np.ndarray) -> float:
     return quantile * float(np.std(values, ddof=1)) / float(np.sqrt(count))
 
 
-def _intervals(scored: pd.DataFrame) -> np.ndarray:
-    """Half widths in the order in which the points stand in the table."""
-    groups = scored.groupby(_POINT, sort=False)["dice"]
-    return np.array([half_width(group.to_numpy(float)) for _, group in groups])
+def _means(frames: Sequence[pd.DataFrame]) -> _Means:
+    per_seed = [case_dice(frame).assign(seed=index) for index, frame in enumerate(frames)]
+    scored = pd.concat(per_seed, ignore_index=True)
+    pairs = _mean(scored, "case", "class")
+    return _Means(
+        overall=_mean(pairs),
+        by_case=_mean(pairs, "case"),
+        by_seed=_mean(scored, "seed"),
+        left_out=pairs["dice"]
+        .isna()
+        .groupby([pairs[key] for key in _POINT], sort=False)
+        .sum()
+        .to_numpy(),
+    )
+
+
+def _mean(scored: pd.DataFrame, *by: str) -> pd.DataFrame:
+    return scored.groupby([*_POINT, *by], sort=False)["dice"].mean().reset_index()

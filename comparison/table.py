@@ -1,15 +1,20 @@
-"""The table of a comparison: one row a loss."""
+"""The table of a comparison: one row a loss, and the words that it is shown with."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from comparison.selection import Selection
-from comparison.statistics import loss_curves
-from pictures.style import order_losses, wrap_label
+from comparison.statistics import Score, loss_areas, loss_curves
+from pictures.style import wrap_label
 from robustness.counts import CLEAN
-from robustness.curves import areas
+
+CONTROL = "_control"
 
 # Where the paper reads its curves.
 _READ_AT = (
@@ -19,80 +24,146 @@ _READ_AT = (
     ("topn_random", 30.0),
 )
 _PAPER = ("top5_in_range", "top5_beyond_range", "topn_at_max", "topn_random")
+_SECTIONS = {"dice": "Dice under attack", "auc": "area under the curve"}
+_COLUMNS = 4
+_WIDTH = 11
+_ENDS = ("low", "high", "seed_low", "seed_high")
 
 
 def curves_by_loss(selection: Selection) -> dict[str, pd.DataFrame]:
     """The curves of each loss, from :func:`comparison.statistics.loss_curves`, in table order."""
-    groups = selection.by_loss()
     return {
-        loss: loss_curves([compared.counts.frame for compared in groups[loss]])
-        for loss in order_losses(groups)
+        loss: loss_curves([compared.counts.frame for compared in runs])
+        for loss, runs in selection.by_loss().items()
     }
 
 
-def comparison_table(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Clean Dice, the area under each curve and Dice at chosen points.
+def comparison_table(selection: Selection, curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Clean Dice, the area under each curve and Dice at chosen points, with their intervals.
 
     Args:
+        selection: The runs.
         curves: From :func:`curves_by_loss`.
 
     Returns:
-        One row a loss: ``loss, seeds, cases, clean, clean_low, clean_high``, ``auc/<attack>`` for
-        each attack and ``dice/<attack>@<point>`` at the paper's points, or the nearest stored one.
+        One row a loss: ``loss, seeds, cases`` and the measures ``clean`` (``clean/<class>`` too
+        where there are several), ``auc/<attack>`` for each attack, the paper's first, and
+        ``dice/<attack>@<point>`` at the paper's points, or the nearest stored ones. Beside each
+        measure stand its intervals, ``<measure>:low, :high`` over cases and
+        ``:seed_low, :seed_high`` over seeds.
     """
-    return pd.DataFrame([{"loss": loss, **_row(found)} for loss, found in curves.items()])
+    rows = []
+    for loss, runs in selection.by_loss().items():
+        frames = [compared.counts.frame for compared in runs]
+        row: dict[str, object] = {
+            "loss": loss,
+            "seeds": len(runs),
+            "cases": int(curves[loss]["cases"].iloc[0]),
+        }
+        for name, score in _scores(frames, curves[loss]).items():
+            row[name] = score.value
+            row |= {f"{name}:{end}": getattr(score, end) for end in _ENDS}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def terminal_table(table: pd.DataFrame) -> Table:
-    """The part of the table that fits a terminal: a column a loss, three decimals.
+def measures(table: pd.DataFrame) -> list[str]:
+    """The measures of a table in the order of its columns, without their intervals."""
+    return [str(name) for name in table.columns if f"{name}:low" in table.columns]
+
+
+def measure_words(name: str) -> str:
+    """A measure under its heading as a reader sees it: ``topn_at_max``, ``topn_at_max at 30``."""
+    kind, _, rest = name.partition("/")
+    if kind == CLEAN:
+        return f"clean, {rest}" if rest else kind
+    return rest.replace("@", " at ")
+
+
+def terminal_table(table: pd.DataFrame) -> Group:
+    """The table as it fits a terminal of 80 columns: a column a loss, three decimals.
 
     Args:
         table: From :func:`comparison_table`.
 
     Returns:
-        Clean Dice with its interval, areas and points of the paper's attacks.
+        Tables of up to four losses each, and how to read them.
     """
-    shown = Table(title="Dice, clean and attacked", title_justify="left", title_style="bold")
-    shown.add_column("")
-    rows = table.to_dict("records")
+    rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    tables = [
+        _terminal_part(rows[start : start + _COLUMNS], measures(table))
+        for start in range(0, len(rows), _COLUMNS)
+    ]
+    words = "Area: mean Dice over an attack's axis. ±: half of a 95 % interval, over "
+    words += (
+        "seeds where not over volumes."
+        if int(table["seeds"].max()) > 1
+        else "volumes.\nOne seed a loss: nothing can be claimed about the losses."
+    )
+    return Group(*tables, Text(words))
+
+
+def _terminal_part(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> Table:
+    shown = Table(
+        title="Dice, clean and attacked", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+    shown.add_column("", no_wrap=True)
     for row in rows:
-        shown.add_column(wrap_label(str(row["loss"])), justify="right")
-    shown.add_row("clean", *(f"{row['clean']:.3f}" for row in rows))
-    intervals = (f"[{row['clean_low']:.3f}, {row['clean_high']:.3f}]" for row in rows)
-    shown.add_row("  95 % over cases", *map(Text, intervals))
-    shown.add_row("  seeds", *(str(row["seeds"]) for row in rows), end_section=True)
-    chosen = [f"auc/{attack}" for attack in _PAPER if f"auc/{attack}" in table.columns]
-    points = [str(name) for name in table.columns if str(name).startswith("dice/")]
-    for name in [*chosen, *points]:
-        cells = (f"{row[name]:.3f}" for row in rows)
-        shown.add_row(column_words(name), *cells, end_section=bool(chosen) and name == chosen[-1])
+        shown.add_column(Text(wrap_label(str(row["loss"]), _WIDTH)), justify="right")
+    shown.add_row("seeds", *(str(row["seeds"]) for row in rows))
+    shown.add_row("volumes", *(str(row["cases"]) for row in rows))
+    section = ""
+    for name in names:
+        kind, _, rest = name.partition("/")
+        if kind != section:
+            section = kind
+            shown.add_section()
+            if kind in _SECTIONS:
+                shown.add_row(Text(_SECTIONS[kind], style="bold"))
+        words = f" {measure_words(name)}"
+        if rest.endswith(CONTROL) and f"{kind}/{rest.removesuffix(CONTROL)}" in names:
+            words = "   its control"
+        shown.add_row(words, *(_cell(row, name) for row in rows))
+        if not rest:
+            shown.add_row("  over volumes", *(_half(row, name) for row in rows))
     return shown
 
 
-def column_words(name: str) -> str:
-    """A column's name as a reader sees it: ``area topn_at_max``, ``topn_at_max at 30``."""
-    kind, _, rest = name.partition("/")
-    if kind == "auc":
-        return f"area {rest}"
-    if kind == "dice":
-        return rest.replace("@", " at ")
-    return name.replace("_", " ")
+def _cell(row: Mapping[str, float], name: str) -> str:
+    over_seeds = _half(row, name, "seed_")
+    return f"{row[name]:.3f}\n{over_seeds}" if over_seeds else f"{row[name]:.3f}"
 
 
-def _row(found: pd.DataFrame) -> dict[str, float | int]:
-    clean = found[found["attack"] == CLEAN].iloc[0]
-    row: dict[str, float | int] = {
-        "seeds": int(clean["seeds"]),
-        "cases": int(clean["cases"]),
-        "clean": float(clean["dice"]),
-        "clean_low": float(clean["low"]),
-        "clean_high": float(clean["high"]),
-    }
-    row |= {f"auc/{attack}": area for attack, area in areas(found).items()}
+def _half(row: Mapping[str, float], name: str, prefix: str = "") -> str:
+    """Half the width of an interval, empty where there is none."""
+    half = (row[f"{name}:{prefix}high"] - row[f"{name}:{prefix}low"]) / 2
+    return "" if np.isnan(half) else f"±{half:.3f}"
+
+
+def _scores(frames: Sequence[pd.DataFrame], curves: pd.DataFrame) -> dict[str, Score]:
+    scores = {"clean": _point_score(curves[curves["attack"] == CLEAN].iloc[0])}
+    classes = list(frames[0]["class"].unique())
+    for name in classes if len(classes) > 1 else []:
+        found = loss_curves(
+            [frame[(frame["attack"] == CLEAN) & (frame["class"] == name)] for frame in frames]
+        )
+        scores[f"clean/{name}"] = _point_score(found.iloc[0])
     for attack, wanted in _READ_AT:
-        curve = found[found["attack"] == attack]
+        curve = curves[curves["attack"] == attack]
         if not curve.empty:
-            nearest = int(np.argmin(np.abs(curve["point"].to_numpy() - wanted)))
-            point = float(curve["point"].iloc[nearest])
-            row[f"dice/{attack}@{point:g}"] = float(curve["dice"].iloc[nearest])
-    return row
+            nearest = curve.iloc[int(np.argmin(np.abs(curve["point"].to_numpy() - wanted)))]
+            scores[f"dice/{attack}@{nearest['point']:g}"] = _point_score(nearest)
+    areas = loss_areas(frames)
+    for attack in sorted(areas, key=_paper_first):
+        scores[f"auc/{attack}"] = areas[attack]
+    return scores
+
+
+def _point_score(row: pd.Series) -> Score:
+    return Score(float(row["dice"]), *(float(row[end]) for end in _ENDS))
+
+
+def _paper_first(attack: str) -> int:
+    """The paper's attacks come first, each before its control; the others as they stand."""
+    plain = attack.removesuffix(CONTROL)
+    return 2 * _PAPER.index(plain) + (plain != attack) if plain in _PAPER else 2 * len(_PAPER)

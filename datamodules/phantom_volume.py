@@ -49,7 +49,7 @@ def make_volume(
     structure = _structure(rng, shape)
     depth, along = _depth_in(shape, structure)
     # Surfaces are rough, and whoever drew the labels followed them to a fifth of a voxel.
-    depth += 0.5 * _noise(rng, shape, sigma=2.0)
+    depth += 0.4 * _noise(rng, shape, sigma=2.0)
     drawn = depth + 0.2 * _noise(rng, shape, sigma=1.2)
     cuts = along + 0.02 * _noise(rng, shape, sigma=2.0)
     part = 1 + np.clip(np.floor(classes * cuts), 0, classes - 1)
@@ -101,7 +101,7 @@ def _tissue(
     rng: np.random.Generator, shape: tuple[int, ...], *, inside: Field, like: Field
 ) -> Field:
     """Mix the intensities of three tissues by the share that each has in a voxel."""
-    grey, white, fluid = 0.42, 0.68, 0.14
+    grey, white, fluid = 0.42, 0.75, 0.12
     folds = _noise(rng, shape, sigma=2.2)
     # A rim of white matter or fluid covers most of the structure, as far as it is thick enough.
     rim = np.exp(-np.square((inside + 2.0) / 1.6))
@@ -122,9 +122,9 @@ def _scan(rng: np.random.Generator, tissue: Field) -> NDArray[np.float32]:
     image = tissue + _vessels(rng, shape)
     image = gaussian_filter(image, rng.uniform(0.45, 0.65))
     image *= np.exp(0.10 * _noise(rng, shape, sigma=12.0))
-    sigma = rng.uniform(0.018, 0.03)
+    sigma = rng.uniform(0.015, 0.028)
     image = np.hypot(image + rng.normal(0, sigma, shape), rng.normal(0, sigma, shape))
-    image = image ** rng.uniform(0.85, 1.2) + rng.uniform(0.0, 0.1)
+    image = image ** rng.uniform(0.9, 1.15) + rng.uniform(0.0, 0.1)
     scale = 10 ** rng.uniform(2.5, 5.5)
     return np.rint(scale * image).astype(np.float32)
 
@@ -132,7 +132,7 @@ def _scan(rng: np.random.Generator, tissue: Field) -> NDArray[np.float32]:
 def _vessels(rng: np.random.Generator, shape: tuple[int, ...]) -> Field:
     spots = np.zeros(shape)
     places = tuple(rng.integers(0, length, 6) for length in shape)
-    spots[places] = rng.uniform(5.0, 25.0, 6)
+    spots[places] = rng.uniform(8.0, 16.0, 6)
     return gaussian_filter(spots, 0.8)
 
 

@@ -1,6 +1,6 @@
 """Figures 2, 3, 5 and 6: Dice against the strength of an attack, one line a loss."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ class Curve:
         dice: Mean Dice at each of them, shape ``(P,)``.
         low: Lower end of the band, shape ``(P,)``; None or NaN where there is none.
         high: Upper end, likewise.
+        bar_low: Lower end of the error bars, likewise.
+        bar_high: Upper end of the error bars, likewise.
         clean: Dice of the undisturbed slices.
         control: Dice under the control at the same points; None where there is none.
     """
@@ -35,6 +37,8 @@ class Curve:
     dice: np.ndarray
     low: np.ndarray | None = None
     high: np.ndarray | None = None
+    bar_low: np.ndarray | None = None
+    bar_high: np.ndarray | None = None
     clean: float | None = None
     control: np.ndarray | None = None
 
@@ -46,6 +50,8 @@ def curves_figure(
     axis_label: str,
     volumes: int,
     band: str | None = None,
+    bars: str | None = None,
+    styles: Mapping[str, LossStyle] | None = None,
 ) -> Figure:
     """Dice curves on one pair of axes, with the legend beside them.
 
@@ -55,6 +61,9 @@ def curves_figure(
         axis_label: What the points are, with the unit.
         volumes: Number of volumes that the mean is over.
         band: What the bands are, for the legend; None where there are none.
+        bars: What the error bars are, likewise.
+        styles: Colours and markers by label, to match other figures; chosen from the labels
+            where None.
 
     Returns:
         A figure with Dice from 0 to 1.
@@ -65,27 +74,35 @@ def curves_figure(
     if not curves:
         msg = "no curves to draw, expected one or more"
         raise ValueError(msg)
-    styles = loss_styles(curve.label for curve in curves)
+    styles = styles or loss_styles(curve.label for curve in curves)
     with figure_style():
         figure = Figure(figsize=(7.6, 4.0), layout="constrained")
         axes = figure.subplots()
-        for label, style in styles.items():
-            for curve in curves:
-                if curve.label == label:
-                    _draw(axes, curve, style)
+        for curve in curves:
+            _draw(axes, curve, styles[curve.label])
         axes.set_title(title)
         axes.set_xlabel(axis_label)
         axes.set_ylabel(f"mean Dice over {volumes} volumes")
         axes.set_ylim(0.0, 1.0)
         axes.grid(visible=True, color="#E8EAED", linewidth=0.8)
         axes.set_axisbelow(True)
-        figure.legend(handles=_key(styles, curves, band), loc="outside right upper", frameon=False)
+        figure.legend(
+            handles=_key(styles, curves, band, bars), loc="outside right upper", frameon=False
+        )
     return figure
 
 
-def axis_words(axis: str) -> str:
-    """What the points of an attack are, for an axis label: ``level`` and ``pixels`` with units."""
-    return _AXIS_WORDS.get(axis, axis)
+def axis_words(axis: str, max_pixel: float | None = None) -> str:
+    """What the points of an attack are, for an axis label.
+
+    Args:
+        axis: ``level`` and ``pixels`` are put in words with their units, others stay as they are.
+        max_pixel: The brightest intensity of the scaled images, where it is known.
+    """
+    words = _AXIS_WORDS.get(axis, axis)
+    if axis == "level" and max_pixel is not None:
+        return words.replace("image units", f"image units, {max_pixel:g} = brightest")
+    return words
 
 
 def _draw(axes: Axes, curve: Curve, style: LossStyle) -> None:
@@ -101,24 +118,36 @@ def _draw(axes: Axes, curve: Curve, style: LossStyle) -> None:
         axes.fill_between(
             curve.points, curve.low, curve.high, color=style.color, alpha=0.16, linewidth=0
         )
+    if curve.bar_low is not None and curve.bar_high is not None:
+        axes.errorbar(
+            curve.points,
+            curve.dice,
+            yerr=(curve.dice - curve.bar_low, curve.bar_high - curve.dice),
+            fmt="none",
+            ecolor=style.color,
+            elinewidth=1,
+            capsize=3,
+        )
     if curve.control is not None:
         axes.plot(curve.points, curve.control, color=style.color, linestyle="dashed", linewidth=1)
     if curve.clean is not None:
         axes.axhline(curve.clean, color=style.color, linestyle="dotted", linewidth=1)
 
 
-def _key(styles: dict[str, LossStyle], curves: Sequence[Curve], band: str | None) -> list[Line2D]:
+def _key(
+    styles: Mapping[str, LossStyle], curves: Sequence[Curve], band: str | None, bars: str | None
+) -> list[Line2D]:
     key = [
         Line2D(
             [],
             [],
-            color=style.color,
-            marker=style.marker,
+            color=styles[curve.label].color,
+            marker=styles[curve.label].marker,
             markersize=4.5,
             linewidth=1.6,
-            label=wrap_label(label, 24),
+            label=wrap_label(curve.label, 24),
         )
-        for label, style in styles.items()
+        for curve in curves
     ]
     if any(curve.clean is not None for curve in curves):
         key.append(Line2D([], [], color=MUTED, linestyle="dotted", label="no attack"))
@@ -126,4 +155,6 @@ def _key(styles: dict[str, LossStyle], curves: Sequence[Curve], band: str | None
         key.append(Line2D([], [], color=MUTED, linestyle="dashed", label="control: random pixels"))
     if band is not None:
         key.append(Line2D([], [], color=MUTED, alpha=0.3, linewidth=7, label=band))
+    if bars is not None:
+        key.append(Line2D([], [], color=MUTED, linewidth=1, marker="_", label=bars))
     return key

@@ -1,6 +1,6 @@
 """How hard a network's margins are: probabilities along a line and their histogram."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from pictures.panels import Row, check_rows, slice_title, valid_box
-from pictures.style import MUTED, figure_style, loss_styles, wrap_label
+from pictures.style import MUTED, LossStyle, figure_style, loss_styles, wrap_label
 from robustness.snapshots import Snapshot
 
 HISTOGRAM_BINS = 40
@@ -46,7 +46,7 @@ class Line:
         return f"{across} (pixels), along {along} {self.index}"
 
 
-def margins_figure(rows: Sequence[Row]) -> Figure:
+def margins_figure(rows: Sequence[Row], *, styles: Mapping[str, LossStyle] | None = None) -> Figure:
     """Probabilities across the boundary and the histogram of all, one line for each row.
 
     The line goes through the centroid of the truth along its longer extent. Where there are
@@ -54,6 +54,8 @@ def margins_figure(rows: Sequence[Row]) -> Figure:
 
     Args:
         rows: A label and a snapshot of the same slice for each row.
+        styles: Colours and markers by label, to match other figures; chosen from the labels
+            where None.
 
     Returns:
         A figure of two panels.
@@ -68,7 +70,7 @@ def margins_figure(rows: Sequence[Row]) -> Figure:
         figure = Figure(figsize=(9.0, 3.6), layout="constrained")
         across, histogram = figure.subplots(1, 2)
         _shade_truth(across, line, first)
-        styles = loss_styles(label for label, _ in rows)
+        styles = styles or loss_styles(label for label, _ in rows)
         positions = np.arange(line.start, line.stop)
         valid = first.valid if first.valid.any() else ~first.valid
         for label, snapshot in rows:

@@ -9,10 +9,11 @@ from pictures.panels import (
     Row,
     blank_ticks,
     check_rows,
+    class_key,
     crop,
     image_title,
     label_row,
-    outline_key,
+    names_of_classes,
     show_image,
     show_masks,
     slice_title,
@@ -23,11 +24,12 @@ from pictures.style import figure_style, grid_figsize
 _THRESHOLD = 0.5
 
 
-def masks_figure(rows: Sequence[Row]) -> Figure:
+def masks_figure(rows: Sequence[Row], *, class_names: Sequence[str] = ()) -> Figure:
     """Image, prediction at p > 0.5 and truth, with the Dice of the slice over each prediction.
 
     Args:
         rows: A label and a snapshot of the same slice for each row.
+        class_names: Names of the K classes, for the legend.
 
     Returns:
         A figure of three columns.
@@ -37,10 +39,13 @@ def masks_figure(rows: Sequence[Row]) -> Figure:
     """
     check_rows(rows)
     first = rows[0][1]
+    names = names_of_classes(first, class_names)
     box = valid_box(first.valid)
     shape = crop(first.valid, box).shape
     with figure_style():
-        size = grid_figsize(len(rows), 3, (shape[0], shape[1]), extra_inches=(0.5, 1.0))
+        size = grid_figsize(
+            len(rows), 3, (shape[0], shape[1]), extra_inches=(0.5, 0.5 + 0.3 * (len(names) > 1))
+        )
         figure = Figure(figsize=(size[0], size[1] + 0.2 * len(rows)), layout="compressed")
         grid = figure.subplots(len(rows), 3, squeeze=False)
         blank_ticks(grid.flat)
@@ -54,9 +59,8 @@ def masks_figure(rows: Sequence[Row]) -> Figure:
         grid[0, 0].set_title(image_title(first))
         grid[0, 2].set_title("truth")
         figure.suptitle(slice_title(first, "Masks"))
-        classes = first.mask.shape[0]
-        if classes > 1:
-            key = outline_key(classes, prediction=False)[1:]
+        if len(names) > 1:
+            key = class_key(names, "white")
             figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False)
     return figure
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
-from pictures.style import PALETTE, PREDICTION_COLOR, TRUTH_COLOR, wrap_label
+from pictures.style import PALETTE, wrap_label
 from robustness.snapshots import Snapshot
 
 Row = tuple[str, Snapshot]
@@ -124,23 +124,28 @@ def class_outlines(axes: Axes, maps: np.ndarray, single: str, *, dashed: bool = 
         outline(axes, values, color=color, dashed=dashed)
 
 
-def outline_key(classes: int, *, prediction: bool) -> list[Line2D]:
-    """Entries of a legend for outlines of the truth, the prediction and the classes.
+def class_key(names: Sequence[str], single: str) -> list[Line2D]:
+    """Entries of a legend that name the classes by the colour of their outlines."""
+    colors = class_colors(len(names), single)
+    return [key_line(name, color) for name, color in zip(names, colors, strict=True)]
 
-    Args:
-        classes: Number of classes K.
-        prediction: The figure also shows the prediction's outline.
+
+def key_line(label: str, color: str, *, dashed: bool = False) -> Line2D:
+    """An entry of a legend for a line."""
+    return Line2D([], [], color=color, linestyle="dashed" if dashed else "solid", label=label)
+
+
+def names_of_classes(snapshot: Snapshot, class_names: Sequence[str]) -> list[str]:
+    """The names of the channels of a mask; numbers where none are given.
+
+    Raises:
+        ValueError: If there are names, but not one for each class.
     """
-    truth, predicted = ("black", "black") if classes > 1 else (TRUTH_COLOR, PREDICTION_COLOR)
-    key = [_key_line("truth", truth, dashed=prediction)]
-    if prediction:
-        key.append(_key_line("prediction (p = 0.5)", predicted, dashed=False))
-    if classes > 1:
-        key += [
-            _key_line(f"class {index + 1}", color, dashed=False)
-            for index, color in enumerate(class_colors(classes, TRUTH_COLOR))
-        ]
-    return key
+    classes = snapshot.mask.shape[0]
+    if class_names and len(class_names) != classes:
+        msg = f"{len(class_names)} class names {list(class_names)} for {classes} classes"
+        raise ValueError(msg)
+    return list(class_names) or [f"class {index + 1}" for index in range(classes)]
 
 
 def label_row(axes: Axes, label: str) -> None:
@@ -155,7 +160,3 @@ def blank_ticks(grid: Iterable[Axes]) -> None:
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set_visible(False)
-
-
-def _key_line(label: str, color: str, *, dashed: bool) -> Line2D:
-    return Line2D([], [], color=color, linestyle="dashed" if dashed else "solid", label=label)

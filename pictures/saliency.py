@@ -7,17 +7,19 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from pictures.panels import (
     Box,
     Row,
     blank_ticks,
     check_rows,
+    class_key,
     class_outlines,
     crop,
     image_title,
     label_row,
-    outline_key,
+    names_of_classes,
     show_image,
     show_masks,
     slice_title,
@@ -26,56 +28,70 @@ from pictures.panels import (
 from pictures.style import MUTED, figure_style, grid_figsize
 from robustness.snapshots import Snapshot
 
-GRADIENT_UNIT = "d(sum of p) / d(intensity)"
+GRADIENT_UNIT = "d(sum of p) /\nd(intensity)"
 SCALE_PERCENTILE = 99.9
 
 _POSITIVE_MAP = "magma"
+# Column of the grid: colour map, lower end in units of the scale, open ends.
+_BARS = {3: ("gray", -1.0, "both"), 5: (_POSITIVE_MAP, 0.0, "max")}
 _OVER_DARK = "#56B4E9"
 
 
-def saliency_figure(rows: Sequence[Row], *, shared_scale: bool = False) -> Figure:
+def saliency_figure(
+    rows: Sequence[Row], *, shared_scale: bool = False, class_names: Sequence[str] = ()
+) -> Figure:
     """Image, truth, signed gradient in grey and positive gradient with the truth's outline.
 
     The scale ends at the 99.9th percentile of the absolute gradient outside padding, so that a
-    single pixel does not darken the rest.
+    single pixel does not darken the rest. Of several channels the first is shown.
 
     Args:
         rows: A label and a snapshot of the same slice for each row; one row for a single run.
         shared_scale: One scale for all rows, so that gradients of losses can be compared.
+        class_names: Names of the K classes, for the legend.
 
     Returns:
-        A figure of four columns.
+        A figure of four columns and their colour bars.
 
     Raises:
         ValueError: If there is no row, or rows are of different slices.
     """
     check_rows(rows)
     first = rows[0][1]
+    names = names_of_classes(first, class_names)
     box = valid_box(first.valid)
-    scales = [gradient_scale([row]) for _, row in rows]
-    if shared_scale:
-        scales = [gradient_scale([row for _, row in rows])] * len(rows)
+    groups = [list(range(len(rows)))] if shared_scale else [[row] for row in range(len(rows))]
+    height, width = crop(first.valid, box).shape
     with figure_style():
-        shape = crop(first.image[0], box).shape
-        size = grid_figsize(len(rows), 4, (shape[0], shape[1]), extra_inches=(2.6, 1.1))
-        figure = Figure(figsize=size, layout="compressed")
-        grid = figure.subplots(len(rows), 4, squeeze=False)
-        blank_ticks(grid.flat)
-        for axes, (label, snapshot), scale in zip(grid, rows, scales, strict=True):
-            show_image(axes[0], snapshot, box)
-            label_row(axes[0], label)
-            show_masks(axes[1], crop(snapshot.mask, box))
-            _show_gradient(axes[2], axes[3], snapshot, box, scale)
-            if not shared_scale:
-                _color_bars(figure, [axes[2]], [axes[3]], scale, len(rows))
-        if shared_scale:
-            _color_bars(figure, list(grid[:, 2]), list(grid[:, 3]), scales[0], len(rows))
+        size = grid_figsize(len(rows), 4, (height, width), extra_inches=(2.6, 0.9))
+        figure = Figure(figsize=(size[0], size[1] + 0.25 * len(rows)), layout="constrained")
+        grid = figure.add_gridspec(len(rows), 6, width_ratios=(1, 1, 1, 0.05, 1, 0.05))
+        panels = np.array(
+            [
+                [figure.add_subplot(grid[row, column]) for column in (0, 1, 2, 4)]
+                for row in range(len(rows))
+            ]
+        )
+        blank_ticks(panels.flat)
+        for group in groups:
+            scale = gradient_scale([rows[row][1] for row in group])
+            for row in group:
+                label, snapshot = rows[row]
+                show_image(panels[row, 0], snapshot, box)
+                label_row(panels[row, 0], label)
+                show_masks(panels[row, 1], crop(snapshot.mask, box))
+                _show_gradient(panels[row, 2], panels[row, 3], snapshot, box, scale)
+            for column, (cmap, low, ends) in _BARS.items():
+                place = figure.add_subplot(grid[group[0] : group[-1] + 1, column])
+                mappable = ScalarMappable(Normalize(low * scale, scale), cmap)
+                bar = figure.colorbar(mappable, cax=place, extend=ends)
+                bar.set_label(GRADIENT_UNIT, fontsize=8)
         channel = "" if first.image.shape[0] == 1 else " (channel 1)"
         titles = (image_title(first), "truth", f"gradient{channel}", f"positive gradient{channel}")
-        for axes, title in zip(grid[0], titles, strict=True):
+        for axes, title in zip(panels[0], titles, strict=True):
             axes.set_title(title)
         figure.suptitle(slice_title(first, "Saliency"))
-        _key(figure, first.mask.shape[0])
+        figure.legend(handles=_key(names), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -106,24 +122,8 @@ def _show_gradient(signed: Axes, positive: Axes, shot: Snapshot, box: Box, scale
         positive.set_xlabel(note, color=MUTED, fontsize=8)
 
 
-def _color_bars(
-    figure: Figure, signed: list[Axes], positive: list[Axes], scale: float, rows: int
-) -> None:
-    """Colour bars beside columns of panels, with the scale and its unit in words."""
-    words = f"{GRADIENT_UNIT}, to percentile {SCALE_PERCENTILE:g}"
-    label = words if len(signed) > 1 or rows == 1 else GRADIENT_UNIT
-    for panels, cmap, low, ends in (
-        (signed, "gray", -scale, "both"),
-        (positive, _POSITIVE_MAP, 0.0, "max"),
-    ):
-        mappable = ScalarMappable(Normalize(low, scale), cmap)
-        bar = figure.colorbar(mappable, ax=panels, extend=ends, aspect=20 * len(panels))
-        bar.set_label(label, fontsize=8)
-
-
-def _key(figure: Figure, classes: int) -> None:
-    key = outline_key(classes, prediction=False)
-    if classes == 1:
-        key[0].set_color(_OVER_DARK)
-        key[0].set_label("outline of the truth")
-    figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False)
+def _key(names: Sequence[str]) -> list[Line2D]:
+    single = len(names) == 1
+    note = f"scales end at percentile {SCALE_PERCENTILE:g} of |gradient|"
+    outlines = [f"outline of the truth{'' if single else f', {name}'}" for name in names]
+    return [*class_key(outlines, _OVER_DARK), Line2D([], [], linestyle="none", label=note)]

@@ -7,16 +7,19 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from pictures.panels import (
     Box,
     Row,
     blank_ticks,
     check_rows,
+    class_key,
     class_outlines,
     crop,
+    key_line,
     label_row,
-    outline_key,
+    names_of_classes,
     point_title,
     slice_title,
     valid_box,
@@ -30,7 +33,7 @@ from pictures.style import (
 )
 
 
-def shrinking_figure(rows: Sequence[Row]) -> Figure:
+def shrinking_figure(rows: Sequence[Row], *, class_names: Sequence[str] = ()) -> Figure:
     """Probabilities with the 0.5 contour, clean and at each of the attack's points.
 
     Where there are several classes, the shade is the largest probability among them and each
@@ -38,6 +41,7 @@ def shrinking_figure(rows: Sequence[Row]) -> Figure:
 
     Args:
         rows: A label and a snapshot of the same slice and attack for each row.
+        class_names: Names of the K classes, for the legend.
 
     Returns:
         A figure of one column for the clean slice and one for each point.
@@ -51,6 +55,7 @@ def shrinking_figure(rows: Sequence[Row]) -> Figure:
     if len(attacks) > 1:
         msg = f"rows show different attacks or points {attacks}, expected one"
         raise ValueError(msg)
+    names = names_of_classes(first, class_names)
     box = valid_box(first.valid)
     titles = ["clean", *(point_title(first.unit, point) for point in first.points.tolist())]
     shape = crop(first.valid, box).shape
@@ -66,15 +71,14 @@ def shrinking_figure(rows: Sequence[Row]) -> Figure:
                 _show_probabilities(axes, probs, snapshot.mask, box)
         for axes, title in zip(grid[0], titles, strict=True):
             axes.set_title(title)
-        classes = first.mask.shape[0]
         bar = figure.colorbar(
             ScalarMappable(Normalize(0.0, 1.0), PROBABILITY_MAP),
             ax=list(grid.flat),
             aspect=20 * len(rows),
         )
-        bar.set_label("probability" if classes == 1 else "largest probability of all classes")
+        bar.set_label("probability" if len(names) == 1 else "largest probability of all classes")
         figure.suptitle(slice_title(first, f"Probabilities under {first.attack}"))
-        key = outline_key(classes, prediction=True)
+        key = _key(names)
         figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False)
     return figure
 
@@ -83,3 +87,12 @@ def _show_probabilities(axes: Axes, probs: np.ndarray, mask: np.ndarray, box: Bo
     axes.imshow(crop(probs.max(axis=0), box), cmap=PROBABILITY_MAP, vmin=0.0, vmax=1.0)
     class_outlines(axes, crop(probs, box), PREDICTION_COLOR)
     class_outlines(axes, crop(mask, box), TRUTH_COLOR, dashed=True)
+
+
+def _key(names: Sequence[str]) -> list[Line2D]:
+    single = len(names) == 1
+    lines = [
+        key_line("truth", TRUTH_COLOR if single else "black", dashed=True),
+        key_line("prediction (p = 0.5)", PREDICTION_COLOR if single else "black"),
+    ]
+    return lines if single else lines + class_key(names, PREDICTION_COLOR)

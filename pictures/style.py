@@ -17,6 +17,7 @@ MUTED = "#5F6368"
 PROBABILITY_MAP = "gray"
 PNG_DPI = 120
 
+_TERMS = ("bce", "dice", "batch_dice", "focal")
 _SETTINGS = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -50,8 +51,17 @@ def figure_style() -> AbstractContextManager[None]:
 
 
 def order_losses(labels: Iterable[str]) -> list[str]:
-    """Loss labels in the order of every figure and table: fewer terms first, then by name."""
-    return sorted(set(labels), key=lambda label: (label.count("+"), label))
+    """Loss labels in the order of every figure and table.
+
+    Fewer terms come first, then the terms as the paper names them, then others by name.
+    """
+
+    def rank(label: str) -> tuple[int, list[int], str]:
+        terms = label.split("+")
+        known = [_TERMS.index(term) if term in _TERMS else len(_TERMS) for term in terms]
+        return len(terms), known, label
+
+    return sorted(set(labels), key=rank)
 
 
 def loss_styles(labels: Iterable[str]) -> dict[str, LossStyle]:

@@ -183,7 +183,7 @@ def load_snapshots(path: Path) -> list[Snapshot]:
     """
     fields: dict[int, dict[str, Any]] = {}
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             for key in stored.files:
                 index, name = key.split("/", 1)
                 value = stored[key]

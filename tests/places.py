@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as lightning
 import nibabel
 import numpy as np
 import pytest
@@ -21,6 +23,11 @@ from mlflow import MlflowClient
 
 import main
 from tracking.store import open_client
+
+# Lightning's handlers keep the stream that was stderr when it was first imported, which in pytest is
+# that of some test before; without them its lines still reach pytest's own log.
+for _name in ("lightning", "lightning.fabric", lightning.__name__):
+    logging.getLogger(_name).handlers.clear()
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "Task90_Blob"

@@ -20,7 +20,7 @@ Key = tuple[str, int, int, str, str]
 WORD = (1 << 64) - 1
 # How far rounding may move a logit, and a score in parts of the slice's largest one.
 LOGIT_ROUNDING = 1e-5
-SCORE_ROUNDING = 1e-6
+SCORE_ROUNDING = 4e-6
 
 
 @dataclass(frozen=True)

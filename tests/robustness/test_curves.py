@@ -7,7 +7,7 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
@@ -70,6 +70,7 @@ def test_the_dice_of_a_volume(tp: int, fp: int, fn: int, expected: float) -> Non
     np.testing.assert_equal(scored["dice"].tolist(), [expected])
 
 
+@settings(max_examples=30)
 @given(frames())
 def test_dice_is_the_mean_over_repeats_in_which_it_is_defined(sums: np.ndarray) -> None:
     scored = case_dice(_frame(sums))
@@ -86,6 +87,7 @@ def test_dice_is_the_mean_over_repeats_in_which_it_is_defined(sums: np.ndarray) 
         np.testing.assert_allclose(found[attack, point, CASES[case], CLASSES[name]], expected)
 
 
+@settings(max_examples=15)
 @given(frames())
 def test_curves_are_means_over_cases_and_classes(sums: np.ndarray) -> None:
     curves = mean_curves(_frame(sums))

@@ -1,3 +1,5 @@
+"""Keyed random numbers: the published generator, in plain integers, and their statistics."""
+
 import hashlib
 from itertools import product
 

@@ -125,7 +125,7 @@ def test_training_goes_on_as_if_nothing_had_happened() -> None:
     weights = []
     for evaluated in (False, True):
         network = ConvNet(norm=True, dropout=0.3, seed=4)
-        optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             for _ in range(3):

@@ -1,3 +1,5 @@
+"""Objectives: plain sums, one scalar per image, and their gradients."""
+
 import pytest
 import torch
 from torch import Tensor

@@ -1,3 +1,5 @@
+"""Orders of pixels: stable by score, and random ones that are even and independent."""
+
 from collections.abc import Callable
 
 import numpy as np

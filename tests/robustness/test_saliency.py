@@ -1,3 +1,5 @@
+"""Input gradients: of networks with a known answer, by finite differences, in every grad mode."""
+
 from contextlib import AbstractContextManager
 
 import pytest

@@ -1,0 +1,150 @@
+"""A briefly trained network on real slices: the engine against the reference, pixel by pixel."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lightning_module.unet import UNet
+from tests.robustness.agreement import Agreement, compare
+from tests.robustness.reference import (
+    LOGIT_ROUNDING,
+    SCORE_ROUNDING,
+    Key,
+    Slice,
+    Tally,
+    gradient_of,
+    logits_of,
+    recipe,
+    reference_counts,
+)
+from tests.robustness.toy import CONF, as_batch, attack_specs, build, count, counts_by_key
+
+pytestmark = pytest.mark.real
+
+SIZE = 64
+SPECS = attack_specs(CONF / "default.yaml")
+
+
+def _read(task: Path, case: str) -> list[Slice]:
+    """All slices of a volume along depth, scaled to 0.2, with zeros on the right and below."""
+    volume, label = (
+        np.asarray(nib.load(task / folder / f"{case}.nii.gz").dataobj, dtype=np.float64)  # type: ignore[attr-defined]
+        for folder in ("imagesTr", "labelsTr")
+    )
+    scaled = 0.2 * (volume - volume.min()) / (volume.max() - volume.min())
+    height, width, depth = volume.shape
+    slices = []
+    for index in range(depth):
+        image = np.zeros((1, SIZE, SIZE), dtype=np.float32)
+        mask, valid = np.zeros((1, SIZE, SIZE), dtype=bool), np.zeros((SIZE, SIZE), dtype=bool)
+        image[0, :height, :width] = scaled[:, :, index]
+        mask[0, :height, :width] = label[:, :, index] > 0
+        valid[:height, :width] = True
+        slices.append(Slice(case, index, image, mask, valid))
+    return slices
+
+
+@pytest.fixture(scope="module")
+def cases(real_data: Path) -> list[list[Slice]]:
+    """Six volumes: three to train on, three to attack."""
+    task = real_data / "Task04_Hippocampus"
+    names = sorted(path.name.removesuffix(".nii.gz") for path in (task / "labelsTr").glob("h*.gz"))
+    return [_read(task, name) for name in names[:6]]
+
+
+@pytest.fixture(scope="module")
+def attacked(cases: list[list[Slice]]) -> list[Slice]:
+    """Every ninth slice of three volumes, empty ones included."""
+    return [one for case in cases[3:] for one in case[::9]]
+
+
+@pytest.fixture(scope="module")
+def network(cases: list[list[Slice]]) -> nn.Module:
+    """A small U-Net after a few steps: far from random weights, and not sure of everything."""
+    slices = [one for case in cases[:3] for one in case]
+    draw = np.random.default_rng(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = UNet(1, 1, channels=(8, 16, 32))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    for _ in range(120):
+        batch = as_batch([slices[number] for number in draw.choice(len(slices), 16)])
+        logits = network(batch["image"])
+        probs = logits.sigmoid()
+        overlap = 2 * (probs * batch["mask"]).sum() / (probs.square() + batch["mask"]).sum()
+        bce = nn.functional.binary_cross_entropy_with_logits(logits, batch["mask"])
+        optimizer.zero_grad()
+        (bce + 1 - overlap).backward()
+        optimizer.step()
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def found(network: nn.Module, attacked: list[Slice]) -> dict[int, dict[Key, tuple[int, ...]]]:
+    attacks = [build(spec) for spec in SPECS]
+    return {
+        size: counts_by_key(count(network, attacked, attacks, batch_size=size)) for size in (8, 32)
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(network: nn.Module, attacked: list[Slice]) -> dict[int, dict[Key, Tally]]:
+    recipes = [recipe(*spec) for spec in SPECS]
+    return {fill: reference_counts(network, attacked, recipes, fill=fill) for fill in (8, 1)}
+
+
+def _dice(rows: Sequence[tuple[int, ...]]) -> float:
+    return float(np.mean([2 * tp / (2 * tp + fp + fn) for tp, fp, fn in rows]))
+
+
+def test_the_network_has_learned_and_the_attacks_hurt(
+    found: dict[int, dict[Key, tuple[int, ...]]],
+) -> None:
+    clean = [numbers[:3] for key, numbers in found[8].items() if key[0] == "clean"]
+    hurt = [numbers[:3] for key, numbers in found[8].items() if key[:2] == ("topn_random", 7)]
+    assert _dice(clean) > 0.5
+    assert _dice(hurt) < _dice(clean) - 0.02
+
+
+def test_rounding_is_smaller_than_what_the_bound_allows(
+    network: nn.Module, attacked: list[Slice]
+) -> None:
+    for one in attacked[::3]:
+        logits = [logits_of(network, one.image, size) for size in (1, 8, 32)]
+        assert max(np.abs(logits[0] - other).max() for other in logits[1:]) < LOGIT_ROUNDING
+        for of_logits in (False, True):
+            gradients = [
+                gradient_of(network, one.image, size, of_logits=of_logits) for size in (1, 8, 32)
+            ]
+            scale = np.abs(gradients[0]).max()
+            moved = max(np.abs(gradients[0] - other).max() for other in gradients[1:])
+            assert moved <= SCORE_ROUNDING / 2 * scale
+
+
+def test_every_number_is_the_references(
+    found: dict[int, dict[Key, tuple[int, ...]]], expected: dict[int, dict[Key, Tally]]
+) -> None:
+    assert found[8].keys() == expected[8].keys()
+    different = [key for key, tally in expected[8].items() if found[8][key] != tally.numbers()]
+    assert not different
+
+
+@pytest.mark.parametrize("fill", [1, 8])
+@pytest.mark.parametrize("batch_size", [8, 32])
+def test_differences_stay_within_rounding(
+    found: dict[int, dict[Key, tuple[int, ...]]],
+    expected: dict[int, dict[Key, Tally]],
+    batch_size: int,
+    fill: int,
+) -> None:
+    agreement: Agreement = compare(found[batch_size], expected[fill], SIZE**2)
+    print(f"batches of {batch_size} against {fill}: {agreement}")
+    assert not agreement.unexplained
+    assert agreement.borderline <= 1e-5 * agreement.slices * SIZE**2
+    assert agreement.tied <= 0.02 * agreement.slices
+    assert agreement.flipped <= agreement.borderline + agreement.tied * SIZE
