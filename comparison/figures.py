@@ -17,7 +17,7 @@ from pictures.style import loss_styles, to_png_bytes
 from robustness.counts import CLEAN
 from tracking.reading import fetch_snapshots
 
-BAND = "95 % over cases"
+BAND = "95 % over volumes"
 BARS = "95 % over seeds"
 
 _TITLES = {
@@ -84,6 +84,20 @@ def axis_label(selection: Selection, curve: pd.DataFrame) -> str:
     return axis_words(str(curve["axis"].iloc[0]), max_pixel)
 
 
+def attack_curves(curves: Mapping[str, pd.DataFrame], attack: str) -> list[Curve]:
+    """What the figure of an attack shows of each loss.
+
+    Args:
+        curves: Curves of each loss.
+        attack: Name of the attack.
+
+    Returns:
+        One curve a loss: bands over cases, error bars over seeds where there are several, and the
+        control where it was measured at the same points.
+    """
+    return [_curve(loss, found, attack) for loss, found in curves.items()]
+
+
 def attack_figure(selection: Selection, curves: Mapping[str, pd.DataFrame], attack: str) -> bytes:
     """PNG of Dice against an attack: a line and a band a loss, the control dashed.
 
@@ -95,7 +109,7 @@ def attack_figure(selection: Selection, curves: Mapping[str, pd.DataFrame], atta
     first = next(iter(curves.values()))
     seeds = max(int(found["seeds"].iloc[0]) for found in curves.values())
     figure = curves_figure(
-        [_curve(loss, found, attack) for loss, found in curves.items()],
+        attack_curves(curves, attack),
         title=attack_title(attack),
         axis_label=axis_label(selection, first[first["attack"] == attack]),
         volumes=int(first["cases"].iloc[0]),

@@ -181,7 +181,8 @@ def _runs(selection: Selection) -> str:
             compared.run.tags.get("segstress.revision", "unknown"),
             compared.counts.metadata.get("checkpoint_sha256", "unknown")[:12],
         )
-        for compared in selection.runs
+        for runs in selection.by_loss().values()
+        for compared in runs
     )
     heads = ("loss", "seed", "fold", "run", "started", "status", "revision", "weights (sha256)")
     return _plain_table(heads, rows)

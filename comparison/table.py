@@ -120,12 +120,12 @@ def _terminal_part(rows: Sequence[Mapping[str, float]], names: Sequence[str]) ->
             shown.add_section()
             if kind in _SECTIONS:
                 shown.add_row(Text(_SECTIONS[kind], style="bold"))
-        words = f" {measure_words(name)}"
+        words = f" {measure_words(name)}" if kind in _SECTIONS else measure_words(name)
         if rest.endswith(CONTROL) and f"{kind}/{rest.removesuffix(CONTROL)}" in names:
             words = "   its control"
         shown.add_row(words, *(_cell(row, name) for row in rows))
         if not rest:
-            shown.add_row("  over volumes", *(_half(row, name) for row in rows))
+            shown.add_row(" over volumes", *(_half(row, name) for row in rows))
     return shown
 
 

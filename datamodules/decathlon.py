@@ -142,7 +142,7 @@ def _task_folder(root: Path, task: str) -> Path:
     if (root / task).is_dir():
         return root / task
     if tasks:
-        raise unknown_name(option="--data.task", kind=f"task in {root}", name=task, known=tasks)
+        raise unknown_name(option=f"--data.task in {root}", kind="task", name=task, known=tasks)
     if (root / DATASET_FILE).is_file():
         whole = root.resolve()
         raise wrong_input(

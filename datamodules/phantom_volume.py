@@ -74,6 +74,7 @@ def _structure(rng: np.random.Generator, shape: tuple[int, ...]) -> Tube:
     lengths = np.linalg.norm(np.gradient(centres, axis=0), axis=1)
     voxels = rng.uniform(0.042, 0.056) * float(np.prod(shape))
     radii = profile * np.sqrt(voxels / (np.pi * np.sum(lengths * profile**2)))
+    # Less by what the round ends add.
     return Tube(centres, radii * 0.94)
 
 

@@ -44,7 +44,8 @@ def image_title(snapshot: Snapshot) -> str:
 
 def point_title(unit: str, point: float) -> str:
     """A point of an attack in words, such as ``level 0.4``."""
-    return _POINT_WORDS.get(unit, "{:g} " + unit).format(point)
+    words = _POINT_WORDS.get(unit)
+    return f"{point:g} {unit}" if words is None else words.format(point)
 
 
 def valid_box(valid: np.ndarray) -> Box:
@@ -150,7 +151,7 @@ def names_of_classes(snapshot: Snapshot, class_names: Sequence[str]) -> list[str
 
 def label_row(axes: Axes, label: str) -> None:
     """Write a loss beside the first panel of its row."""
-    axes.set_ylabel(wrap_label(label))
+    axes.set_ylabel(wrap_label(label, 12))
 
 
 def blank_ticks(grid: Iterable[Axes]) -> None:

@@ -60,7 +60,13 @@ def shrinking_figure(rows: Sequence[Row], *, class_names: Sequence[str] = ()) ->
     titles = ["clean", *(point_title(first.unit, point) for point in first.points.tolist())]
     shape = crop(first.valid, box).shape
     with figure_style():
-        size = grid_figsize(len(rows), len(titles), (shape[0], shape[1]), extra_inches=(1.2, 1.0))
+        size = grid_figsize(
+            len(rows),
+            len(titles),
+            (shape[0], shape[1]),
+            extra_inches=(1.2, 1.0),
+            longer_inches=1.25,
+        )
         figure = Figure(figsize=size, layout="compressed")
         grid = figure.subplots(len(rows), len(titles), squeeze=False)
         blank_ticks(grid.flat)

@@ -92,7 +92,12 @@ def wrap_label(label: str, width: int = 16) -> str:
 
 
 def grid_figsize(
-    rows: int, columns: int, image_shape: tuple[int, int], *, extra_inches: tuple[float, float]
+    rows: int,
+    columns: int,
+    image_shape: tuple[int, int],
+    *,
+    extra_inches: tuple[float, float],
+    longer_inches: float = 1.7,
 ) -> tuple[float, float]:
     """Size of a figure that holds a grid of images.
 
@@ -101,12 +106,13 @@ def grid_figsize(
         columns: Number of columns of images.
         image_shape: Height and width of an image in pixels.
         extra_inches: Width and height that titles, labels and colour bars need.
+        longer_inches: The longer side of an image.
 
     Returns:
-        Width and height in inches; an image is about 1.7 inches on its longer side.
+        Width and height in inches.
     """
     longer = max(image_shape)
-    height, width = (1.7 * side / longer for side in image_shape)
+    height, width = (longer_inches * side / longer for side in image_shape)
     return columns * (width + 0.12) + extra_inches[0], rows * (height + 0.12) + extra_inches[1]
 
 

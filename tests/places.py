@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
     "data": {"task": TASK, "size": [32, 32], "batch_size": 8, "eval_batch_size": 8},
     "model": {"channels": [4, 8, 8]},
     "trainer": {"max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False},
-    "robustness": {"attacks": ATTACKS, "batch_size": 16, "pictures": 1},
+    "robustness": {"attacks": ATTACKS, "batch_size": 16, "pictures": 0},
 }
 
 

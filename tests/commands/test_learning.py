@@ -101,7 +101,8 @@ def test_a_training_logs_every_epoch_once(place: Place, run_id: str) -> None:
     assert all(set(key) <= allowed for key in stored)
 
 
-def test_the_artifacts_of_a_training_are_there(place: Place, run_id: str) -> None:
+def test_the_artifacts_of_a_run_are_there(place: Place, run_id: str, last: Path) -> None:
+    assert place.run("validate", "--ckpt_path", str(last), "--robustness.pictures", "1") == 0
     paths = place.paths(run_id)
     assert "robustness/val/counts.parquet" in paths
     assert "robustness/val/saliency.npz" in paths
@@ -280,7 +281,7 @@ def test_the_same_seed_gives_the_same_counts_and_another_does_not(
 ) -> None:
     def counts(seed: str) -> pd.DataFrame:
         other = with_store(Place(tmp_path_factory.mktemp("seed")), tmp_path_factory)
-        flags = [*FLAGS, "--seed_everything", seed, "--robustness.pictures", "0"]
+        flags = [*FLAGS, "--seed_everything", seed]
         assert other.run("fit", "--config", str(place.config), *flags) == 0
         (new,) = other.run_ids()
         return read_counts(other.artifact(new, "robustness/val/counts.parquet")).frame
@@ -290,6 +291,7 @@ def test_the_same_seed_gives_the_same_counts_and_another_does_not(
     assert not counts("4").equals(first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -311,8 +313,7 @@ def test_settings_that_a_user_may_choose_do_train(
     arguments: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     place = with_store(make_place(tmp_path_factory.mktemp("chosen")), tmp_path_factory)
-    silent = ["--robustness.pictures", "0"]
-    assert place.run("fit", "--config", str(place.config), *silent, *arguments) == 0
+    assert place.run("fit", "--config", str(place.config), *arguments) == 0
     logs = not {"--trainer.logger", "--trainer.fast_dev_run"} & set(arguments)
     runs = place.run_ids()
     assert len(runs) == logs

@@ -61,7 +61,7 @@ def test_what_is_known_before_anything_is_read(root: Path) -> None:
         ({"num_workers": -1}, "--data.num_workers: found -1"),
         ({"seed": -1}, "--data.seed: found -1"),
         ({"labels": ["Antrior"]}, "--data.labels: found unknown label 'Antrior'"),
-        ({"task": "Task77_Tin"}, "--data.task: found unknown task"),
+        ({"task": "Task77_Tin"}, "--data.task in "),
     ],
 )
 def test_options_out_of_range(root: Path, options: dict[str, Any], at: str) -> None:

@@ -1,0 +1,69 @@
+"""Stores of runs in temporary folders: an empty one, and one whose report all tests read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from comparison.report import write_report
+from comparison.selection import Selection, select_runs
+from tests.comparison.made import made_frame, snapshots_of, store_run
+from tests.places import Place, with_store
+
+HOSTILE = "</script><b>a.b:Term</b>{{plotly}}&\"'"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report with what went into it.
+
+    Attributes:
+        selection: The runs: ``bce`` with seeds 0 and 1, ``HOSTILE`` with seed 0.
+        frames: Counts by loss, in the order of the seeds.
+        folder: The report's files.
+        table: The table that was returned.
+        place: The store.
+    """
+
+    selection: Selection
+    frames: dict[str, list[pd.DataFrame]]
+    folder: Path
+    table: pd.DataFrame
+    place: Place
+
+    @property
+    def page(self) -> str:
+        return (self.folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A store without runs, which ``MLFLOW_TRACKING_URI`` names."""
+    made = with_store(Place(tmp_path_factory.mktemp("place")), tmp_path_factory)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", made.uri)
+    return made
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A report that tests read and none writes to."""
+    place = with_store(Place(tmp_path_factory.mktemp("reported")), tmp_path_factory)
+    scratch = tmp_path_factory.mktemp("scratch")
+    experiment = "<i>Phantom</i> & hippocampus"
+    frames = {"bce": [made_frame(0), made_frame(1)], HOSTILE: [made_frame(2)]}
+    with place.environment():
+        for loss, found in frames.items():
+            for seed, frame in enumerate(found):
+                store_run(
+                    scratch,
+                    frame,
+                    {"loss": loss, "seed": str(seed), "epochs": str(len(found))},
+                    experiment=experiment,
+                    snapshots=snapshots_of(seed) if loss == "bce" else snapshots_of(7),
+                )
+        store_run(scratch, None, {"loss": "<u>left</u>", "seed": "0"}, experiment=experiment)
+        selection = select_runs(experiment, "test")
+        folder = tmp_path_factory.mktemp("report")
+        table = write_report(selection, folder, "python main.py compare --experiment '<i>'")
+    return Report(selection, frames, folder, table, place)

@@ -1,0 +1,149 @@
+"""Made counts and runs in a real store, and scores recomputed from counts in plain Python."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pandas as pd
+
+from robustness.counts import (
+    CLEAN_ROW,
+    FIELDS,
+    CountsFile,
+    PartialCounts,
+    Row,
+    counts_frame,
+    write_counts,
+)
+from robustness.snapshots import Snapshot, save_snapshots
+from tests.pictures.slices import made_snapshot
+from tracking.logger import RunLogger
+from tracking.reading import COUNTS_FILE, SNAPSHOTS_FILE, StoredRun, robustness_folder
+
+LEVELS = (0.0, 0.2, 0.6)
+PIXELS = (1.0, 10.0, 20.0)
+CASES = ("case_000", "case_001", "case_002", "case_003")
+ROWS = [
+    CLEAN_ROW,
+    *(Row("top5_in_range_abs", "level", index, level, 0) for index, level in enumerate(LEVELS)),
+    *(Row("topn_random", "pixels", index, n, r) for index, n in enumerate(PIXELS) for r in (0, 1)),
+    *(Row("topn_random_control", "pixels", index, n, 0) for index, n in enumerate(PIXELS)),
+    *(Row("top5_beyond_range", "level", index, level, 0) for index, level in enumerate(LEVELS)),
+]
+METADATA = {
+    "data": "d" * 64,
+    "split": "s" * 64,
+    "attacks": "a" * 64,
+    "checkpoint_sha256": "c" * 64,
+    "split_name": "test",
+}
+PARAMS = {"task": "Task90_Blob", "fold": "0", "network": "unet", "max_pixel": "0.2"}
+
+Point = tuple[str, float]
+
+
+def made_frame(
+    seed: int,
+    *,
+    cases: Sequence[str] = CASES,
+    classes: Sequence[str] = ("foreground",),
+    rows: Sequence[Row] = tuple(ROWS),
+    empty: bool = False,
+) -> pd.DataFrame:
+    """Random counts; with ``empty``, the first case holds nothing and nothing is found in it."""
+    generator = np.random.default_rng(seed)
+    sums = generator.integers(1, 500, (len(rows), len(cases), len(classes), len(FIELDS)))
+    if empty:
+        sums[:, 0, :, : FIELDS.index("fn") + 1] = 0
+    return counts_frame([PartialCounts(tuple(cases), sums)], rows, classes)
+
+
+def made_run(number: int, loss: str | None = "bce", seed: int = 0, **params: str) -> StoredRun:
+    """A run as the store gives it back; a higher number is newer."""
+    named = {} if loss is None else {"loss": loss}
+    return StoredRun(
+        run_id=f"{number:032d}",
+        name=f"run {number}",
+        status="FINISHED",
+        start_time=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number),
+        params={**PARAMS, **named, "seed": str(seed), **params},
+        metrics={},
+        tags={},
+    )
+
+
+def made_counts(frame: pd.DataFrame | None = None, **metadata: str) -> CountsFile:
+    """Counts with the fingerprints that all made runs share, but for those that are given."""
+    return CountsFile(made_frame(0) if frame is None else frame, {**METADATA, **metadata})
+
+
+def store_run(
+    scratch: Path,
+    frame: pd.DataFrame | None,
+    params: Mapping[str, str],
+    *,
+    experiment: str = "Task90_Blob",
+    metadata: Mapping[str, str] = METADATA,
+    snapshots: Iterable[Snapshot] = (),
+) -> str:
+    """Write a run into the store that ``MLFLOW_TRACKING_URI`` names, as training does.
+
+    Returns:
+        Its id.
+    """
+    logger = RunLogger(experiment, f"{params.get('loss')} seed {params.get('seed')}")
+    logger.describe({**PARAMS, **params}, {})
+    logger.open()
+    if frame is not None:
+        write_counts(scratch / COUNTS_FILE, frame, metadata)
+        logger.log_file(scratch / COUNTS_FILE, robustness_folder("test"))
+    kept = list(snapshots)
+    if kept:
+        save_snapshots(scratch / SNAPSHOTS_FILE, kept)
+        logger.log_file(scratch / SNAPSHOTS_FILE, robustness_folder("test"))
+    logger.finalize("success")
+    return str(logger.version)
+
+
+def snapshots_of(seed: int, cases: Sequence[str] = CASES[:1]) -> list[Snapshot]:
+    return [replace(made_snapshot(seed), case=case) for case in cases]
+
+
+def case_scores(frames: Sequence[pd.DataFrame]) -> dict[Point, dict[str, dict[int, float]]]:
+    """Dice by point, case and seed, for one class: the mean over repeats in which it is defined."""
+    tried: dict[Point, dict[str, dict[int, list[float]]]] = {}
+    for seed, frame in enumerate(frames):
+        for row in frame.to_dict("records"):
+            point = row["attack"], row["point"]
+            kept = tried.setdefault(point, {}).setdefault(row["case"], {}).setdefault(seed, [])
+            if row["tp"] + row["fp"] + row["fn"]:
+                kept.append(2 * row["tp"] / (2 * row["tp"] + row["fp"] + row["fn"]))
+    return {
+        point: {
+            case: {seed: fmean(repeats) for seed, repeats in seeds.items() if repeats}
+            for case, seeds in cases.items()
+        }
+        for point, cases in tried.items()
+    }
+
+
+def mean_dice(frames: Sequence[pd.DataFrame]) -> dict[Point, float]:
+    """Dice by point, for one class: the mean over seeds of each case, then over cases."""
+    return {
+        point: fmean(fmean(seeds.values()) for seeds in cases.values() if seeds)
+        for point, cases in case_scores(frames).items()
+    }
+
+
+def area_by_hand(dice: Mapping[Point, float], attack: str) -> float:
+    """Trapezoids over the true axis, from the clean image where it counts pixels."""
+    curve = sorted((point, value) for (name, point), value in dice.items() if name == attack)
+    if attack.startswith("topn"):
+        curve.insert(0, (0.0, dice["clean", 0.0]))
+    total = 0.0
+    for (left, high), (right, low) in zip(curve, curve[1:], strict=False):
+        total += (right - left) * (high + low) / 2
+    return total / (curve[-1][0] - curve[0][0])

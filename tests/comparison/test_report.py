@@ -1,0 +1,235 @@
+"""What the saved report shows is what the counts say, and nothing in it runs but its own code."""
+
+import base64
+import gzip
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comparison.report import write_report
+from comparison.report_page import report_notes
+from comparison.selection import choose_runs
+from tests.comparison.conftest import HOSTILE, Report
+from tests.comparison.made import area_by_hand, made_counts, made_run, mean_dice
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class Page(HTMLParser):
+    """Elements of a page with their attributes, and the text of its scripts by id."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str, str] = {}
+        self.text = ""
+        self._script: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "script":
+            self._script = dict(attrs).get("id") or f"script {len(self.scripts)}"
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "script":
+            self._script = None
+
+    def handle_data(self, data: str) -> None:
+        if self._script is None:
+            self.text += data
+        else:
+            self.scripts[self._script] = self.scripts.get(self._script, "") + data
+
+    def json(self, name: str) -> Any:  # noqa: ANN401 (whatever the page holds)
+        return json.loads(self.scripts[name])
+
+
+@pytest.fixture(scope="module")
+def page(report: Report) -> Page:
+    return Page(report.page)
+
+
+def test_the_data_of_the_figures_are_those_of_the_counts(report: Report, page: Page) -> None:
+    data = page.json("figure-data")
+    assert set(data) == set(report.frames)
+    for loss, frames in report.frames.items():
+        dice = mean_dice(frames)
+        found = data[loss]
+        assert found["clean"] == pytest.approx(dice["clean", 0.0])
+        assert found["seeds"] == len(frames)
+        shown = {
+            (attack, point): value
+            for attack, curve in found["attacks"].items()
+            for point, value in zip(curve["point"], curve["dice"], strict=True)
+        }
+        expected = {key: value for key, value in dice.items() if key[0] != "clean"}
+        assert shown == pytest.approx(expected)
+        assert found["auc"] == pytest.approx(
+            {attack: area_by_hand(dice, attack) for attack in found["attacks"]}
+        )
+        spread = [curve["seed_low"] for curve in found["attacks"].values()]
+        assert all((value is None) == (len(frames) == 1) for low in spread for value in low)
+
+
+def test_the_charts_draw_the_same_numbers(report: Report, page: Page) -> None:
+    data = page.json("figure-data")
+    charts = [name.removeprefix("chart-") for name in page.scripts if name.startswith("chart-")]
+    assert charts == ["top5_beyond_range", "topn_random", "top5_in_range_abs"]
+    for attack in charts:
+        traces = {trace["name"]: trace for trace in page.json(f"chart-{attack}")["data"]}
+        for loss in report.frames:
+            curve, name = data[loss]["attacks"][attack], html.escape(loss)
+            line, band = traces[name], traces[f"{name}, 95 % over volumes"]
+            assert line["x"] == curve["point"]
+            assert line["y"] == pytest.approx(curve["dice"])
+            assert band["fill"] == "toself"
+            assert band["x"] == curve["point"] + curve["point"][::-1]
+            assert band["y"] == pytest.approx(curve["high"] + curve["low"][::-1])
+            if loss == "bce":
+                tops = [y + up for y, up in zip(line["y"], line["error_y"]["array"], strict=True)]
+                assert tops == pytest.approx(curve["seed_high"])
+            else:
+                assert "error_y" not in line
+            control = traces.get(f"{name}, random pixels")
+            assert (control is None) == (attack != "topn_random")
+            if control:
+                expected = data[loss]["attacks"]["topn_random_control"]
+                assert control["y"] == pytest.approx(expected["dice"])
+                assert control["visible"] == "legendonly"
+
+
+def test_what_comes_from_runs_is_escaped(report: Report, page: Page) -> None:
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {"b", "i", "u"}
+    assert HOSTILE in page.text
+    assert "<u>left</u>" in page.text
+    assert "<i>Phantom</i> & hippocampus" in page.text
+    # The page's own scripts, the data, one a chart and plotly: none was opened by a name.
+    assert len(page.scripts) == 3 + 3
+    assert report.page.count("</script>") == len(page.scripts)
+
+
+def test_the_page_needs_no_other_file(page: Page) -> None:
+    for tag, attributes in page.elements:
+        assert not {"href", "srcset", "data"} & set(attributes)
+        source = attributes.get("src")
+        assert source is None or (tag == "img" and source.startswith("data:image/png;base64,"))
+    code = gzip.decompress(base64.b64decode(page.scripts["plotly-gz"])).decode()
+    assert "Plotly" in code
+
+
+def test_pictures_are_those_among_the_files(report: Report, page: Page) -> None:
+    files = {path.name: path.read_bytes() for path in (report.folder / "figures").iterdir()}
+    shown = [
+        base64.b64decode(str(attributes["src"]).partition(",")[2])
+        for tag, attributes in page.elements
+        if tag == "img"
+    ]
+    assert sorted(files) == [
+        "curve_top5_in_range_abs.png",
+        "figure1_saliency_case_000_slice12.png",
+        "figure3_top5_beyond_range.png",
+        "figure4_shrinking_case_000_slice12.png",
+        "figure6_topn_random.png",
+        "figure7_masks_case_000_slice12.png",
+        "margins_case_000_slice12.png",
+    ]
+    assert sorted(shown) == sorted(files.values())
+    assert all(png.startswith(b"\x89PNG") for png in shown)
+
+
+def test_the_page_says_what_was_compared_and_what_was_not(report: Report, page: Page) -> None:
+    assert "2 losses, 3 runs, seeds 0, 1; 4 volumes of the split test" in page.text
+    for compared in report.selection.runs:
+        assert compared.run.run_id in page.text
+        assert compared.run.tags["segstress.revision"] in page.text
+    assert "not attacked on the split test" in page.text
+    assert page.text.count("95 %") > 1
+
+
+def test_notes_warn_of_what_the_numbers_do_not_say(page: Page) -> None:
+    assert "Synthetic data" in page.text
+    assert f"One seed only of {HOSTILE}:" in page.text
+    assert "Nothing can be claimed about the loss." in page.text
+    assert "about 195 subjects" in page.text
+    assert "differ in more than loss and seed (epochs: 1, 2)" in page.text
+
+
+def test_notes_that_do_not_hold_are_not_given() -> None:
+    found = [(made_run(seed, "bce", seed), made_counts()) for seed in (1, 0)]
+    assert report_notes(choose_runs("Task09_Spleen", "test", found)) == []
+    phantom = [(made_run(1, task="Task00_Phantom"), made_counts())]
+    notes = report_notes(choose_runs("trials", "test", phantom))
+    assert [note.split(":")[0] for note in notes] == ["Synthetic data", "One seed only of bce"]
+
+
+def test_scores_can_be_sorted_by_their_full_value(report: Report) -> None:
+    values = [float(value) for value in re.findall(r'<td data-value="([^"]+)"', report.page)]
+    assert values
+    table = report.table.set_index("loss")
+    for value in table["clean"]:
+        assert any(abs(value - shown) < 1e-6 for shown in values)
+
+
+def test_the_same_runs_give_the_same_files_and_replace_their_own_alone(
+    report: Report, tmp_path: Path
+) -> None:
+    (tmp_path / "figures").mkdir()
+    stale = tmp_path / "figures" / "margins_gone_slice1.png"
+    own = [tmp_path / "notes.txt", tmp_path / "figures" / "mine.png"]
+    for path in (stale, *own):
+        path.write_text("old")
+    with report.place.environment():
+        write_report(report.selection, tmp_path, "python main.py compare --experiment '<i>'")
+    assert not stale.exists()
+    assert [path.read_text() for path in own] == ["old", "old"]
+    files = [path.relative_to(report.folder) for path in report.folder.rglob("*")]
+    files = [path for path in files if (report.folder / path).is_file()]
+    assert len(files) == 9
+    for path in files:
+        assert (tmp_path / path).read_bytes() == (report.folder / path).read_bytes()
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_what_cannot_be_written_leaves_the_old_report(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("old")
+    (tmp_path / "table.csv").mkdir()
+    with report.place.environment(), pytest.raises(OSError, match=r"table\.csv"):
+        write_report(report.selection, tmp_path, "compare")
+    assert (tmp_path / "report.html").read_text() == "old"
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on the path")
+def test_a_browser_draws_the_charts_and_sorts_the_table(report: Report, tmp_path: Path) -> None:
+    click = "document.querySelectorAll('table.sortable th')[2].click();"
+    copy = tmp_path / "report.html"
+    copy.write_text(report.page.replace("</body>", f"<script>{click}{click}</script></body>"))
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += ["--virtual-time-budget=30000", copy.as_uri()]
+    dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
+    drawn = Page(dom)
+    charts = [attributes for _, attributes in drawn.elements if "data-figure" in attributes]
+    assert len(charts) == 3
+    assert all("js-plotly-plot" in str(attributes["class"]) for attributes in charts)
+    buttons = {
+        attributes["data-title"] for _, attributes in drawn.elements if "data-title" in attributes
+    }
+    assert "Zoom" in buttons
+    assert not any("share" in str(title).lower() for title in buttons)
+    scores = dom[dom.index("<tbody>") : dom.index("</tbody>")]
+    values = [
+        float(row.partition('"')[0])
+        for row in scores.split("<tr>")[1:]
+        for row in [row.partition('data-value="')[2]]
+    ]
+    assert values == sorted(values, reverse=True)

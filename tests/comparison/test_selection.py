@@ -1,0 +1,148 @@
+"""Only runs that can be paired are compared, and each of the others is named with a reason."""
+
+from pathlib import Path
+
+import pytest
+
+from comparison.selection import Selection, choose_runs, select_runs
+from errors import InputError
+from tests.comparison.made import (
+    CASES,
+    METADATA,
+    ROWS,
+    made_counts,
+    made_frame,
+    made_run,
+    store_run,
+)
+from tests.places import Place
+from tracking.reading import COUNTS_FILE
+
+
+def reasons(selection: Selection) -> dict[str, str]:
+    return {left.run.name: left.reason for left in selection.left_out}
+
+
+def chosen(selection: Selection) -> list[str]:
+    return [compared.run.name for compared in selection.runs]
+
+
+def test_runs_stand_by_loss_and_seed() -> None:
+    found = [
+        (made_run(9 - index, loss, seed), made_counts())
+        for index, (loss, seed) in enumerate(
+            [("bce+dice", 0), ("dice", 10), ("dice", 2), ("bce", 0), ("bce", 1)]
+        )
+    ]
+    selection = choose_runs("trials", "test", found)
+    assert not selection.left_out
+    groups = {
+        loss: [compared.seed for compared in runs] for loss, runs in selection.by_loss().items()
+    }
+    assert groups == {"bce": ["0", "1"], "dice": ["2", "10"], "bce+dice": ["0"]}
+    assert list(groups) == ["bce", "dice", "bce+dice"]
+
+
+def test_the_newest_of_several_like_runs_is_compared() -> None:
+    found = [
+        (made_run(5, "bce", 0), made_counts()),
+        (made_run(4, "bce", 1), made_counts()),
+        (made_run(3, "bce", 0), made_counts()),
+        (made_run(2, "bce", 0, fold="1"), made_counts()),
+    ]
+    selection = choose_runs("trials", "test", found)
+    assert sorted(chosen(selection)) == ["run 2", "run 4", "run 5"]
+    newest = found[0][0].run_id[:8]
+    assert reasons(selection) == {
+        "run 3": f"run {newest} of bce, seed 0, fold 0 is newer and is compared"
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"data": "x"}, "other data than"),
+        ({"split": "x"}, "other cases of the split than"),
+        ({"attacks": "x"}, "other attacks than"),
+        ({"data": "x", "attacks": "y"}, "other data and attacks than"),
+    ],
+)
+def test_runs_with_other_fingerprints_are_left_out(changed: dict[str, str], words: str) -> None:
+    found = [
+        (made_run(3, "bce"), made_counts()),
+        (made_run(2, "dice"), made_counts(**changed)),
+        (made_run(1, "dice"), made_counts()),
+    ]
+    selection = choose_runs("trials", "test", found)
+    # An older run that can be paired takes the place of the newer one that cannot.
+    assert chosen(selection) == ["run 3", "run 1"]
+    assert reasons(selection)["run 2"].startswith(words)
+    assert "the newest run, run 3" in reasons(selection)["run 2"]
+
+
+def test_runs_whose_tables_hold_something_else_are_left_out() -> None:
+    frames = {
+        "cases": made_frame(1, cases=CASES[:-1]),
+        "classes": made_frame(1, classes=("front",)),
+        "attacks": made_frame(1, rows=ROWS[:-3]),
+        "repeats": made_frame(1, rows=[row for row in ROWS if row.repeat == 0]),
+        "points": made_frame(1, rows=[row for row in ROWS if row.point != 10]),
+    }
+    found = [(made_run(9, "bce"), made_counts())]
+    found += [(made_run(8, name), made_counts(frame)) for name, frame in frames.items()]
+    selection = choose_runs("trials", "test", found)
+    assert chosen(selection) == ["run 9"]
+    told = [left.reason.split(" than ")[0] for left in selection.left_out]
+    assert told == [f"other {name}" for name in frames]
+
+
+def test_runs_without_counts_or_loss_are_left_out() -> None:
+    found = [
+        (made_run(3, "bce"), "not attacked on the split test"),
+        (made_run(2, None), made_counts(data="x")),
+        (made_run(1, "bce"), made_counts()),
+    ]
+    selection = choose_runs("trials", "test", found)
+    assert chosen(selection) == ["run 1"]
+    assert reasons(selection)["run 3"] == "not attacked on the split test"
+    assert "no param loss" in reasons(selection)["run 2"]
+
+
+def test_other_settings_that_differ_are_told() -> None:
+    found = [
+        (made_run(3, "bce", 0, epochs="4"), made_counts()),
+        (made_run(2, "dice", 1, epochs="8", network="Net"), made_counts()),
+    ]
+    selection = choose_runs("trials", "test", found)
+    assert selection.differing_params() == {"epochs": ["4", "8"], "network": ["Net", "unet"]}
+
+
+def test_runs_come_from_the_store(place: Place, tmp_path: Path) -> None:
+    old = store_run(tmp_path, made_frame(0), {"loss": "bce", "seed": "0"})
+    other = store_run(
+        tmp_path, made_frame(1), {"loss": "dice", "seed": "0"}, metadata={**METADATA, "data": "x"}
+    )
+    broken = store_run(tmp_path, made_frame(1), {"loss": "focal", "seed": "0"})
+    place.artifact(broken, f"robustness/test/{COUNTS_FILE}").write_bytes(b"no parquet")
+    none = store_run(tmp_path, None, {"loss": "bce", "seed": "0"})
+    newest = store_run(tmp_path, made_frame(2), {"loss": "bce", "seed": "1"})
+
+    selection = select_runs("Task90_Blob", "test")
+    assert {compared.run.run_id for compared in selection.runs} == {old, newest}
+    told = {left.run.run_id: left.reason for left in selection.left_out}
+    assert set(told) == {other, broken, none}
+    assert told[other].startswith("other data than the newest run, bce seed 1")
+    assert "counts.parquet cannot be read" in told[broken]
+    assert told[none] == "not attacked on the split test"
+
+
+def test_nothing_to_compare_is_an_input_error(place: Place, tmp_path: Path) -> None:
+    run = store_run(tmp_path, made_frame(0), {"loss": "bce", "seed": "0"})
+    with pytest.raises(InputError, match=r"found 1 runs and none with counts of the split val"):
+        select_runs("Task90_Blob", "val")
+    with pytest.raises(InputError, match=r"did you mean Task90_Blob\?"):
+        select_runs("Task90_Blub", "test")
+    place.artifact(run, f"robustness/test/{COUNTS_FILE}").write_bytes(b"no parquet")
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        select_runs("Task90_Blob", "test")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,160 @@
+"""Every YAML under conf/ does what it says, and runs; a new one is tested the day it is added."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tests.places import ROOT, TASK, Place, make_place, with_store
+
+CONF = ROOT / "conf"
+FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "default.yaml")
+# Whatever a YAML chooses, it runs on the tiny task, on one CPU and for one batch.
+TINY = [
+    *("--data.task", TASK),
+    *("--data.size", "[32,32]"),
+    *("--data.batch_size", "8"),
+    *("--data.eval_batch_size", "1"),
+    *("--trainer.accelerator", "cpu"),
+    *("--trainer.devices", "1"),
+    *("--trainer.strategy", "auto"),
+    *("--trainer.fast_dev_run", "true"),
+    *("--model.channels", "[4]"),
+    *("--robustness.pictures", "0"),
+]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(CONF).with_suffix(""))
+
+
+def content(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def leaves(node: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every setting of a YAML with its dotted key; lists are settings as a whole."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """What the command would run with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        Place(Path()).run("fit", *arguments, "--print_config")
+    assert ended.value.code in {0, None}
+    config: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return config
+
+
+def attacks_of(config: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (attack["class_path"], attack["init_args"]) for attack in config["robustness"]["attacks"]
+    ]
+
+
+def test_the_walk_finds_the_folder() -> None:
+    assert {"task/hippocampus", "robustness/paper"} <= set(map(name_of, FILES))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_each_setting_of_a_yaml_is_in_force(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dict(leaves(printed(capsys, "--config", str(path))))
+    for key, value in leaves(content(path)):
+        if key.rstrip("+") == "robustness.attacks":
+            continue
+        assert config[key] == value, key
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_attacks_of_a_yaml_replace_or_join_the_default(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = content(path).get("robustness", {})
+    found = attacks_of(printed(capsys, "--config", str(path)))
+    default = content(CONF / "default.yaml")["robustness"]["attacks"]
+    expected = given.get("attacks", default) + given.get("attacks+", [])
+    assert [one[0] for one in found] == [one["class_path"] for one in expected]
+    for (_, used), wanted in zip(found, expected, strict=True):
+        assert wanted["init_args"].items() <= used.items()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_yaml_says_what_it_is_for(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+def test_the_default_is_loaded_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = dict(leaves(printed(capsys)))
+    for key, value in leaves(content(CONF / "default.yaml")):
+        if key not in {"robustness.attacks", "trainer.plugins", "trainer.logger.class_path"}:
+            assert config[key] == value, key
+
+
+@pytest.mark.parametrize("name", ["default", "robustness/paper"])
+def test_the_papers_attacks_are_there_exactly(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [] if name == "default" else ["--config", str(CONF / f"{name}.yaml")]
+    attacks = {args["name"]: args for _, args in attacks_of(printed(capsys, *flags))}
+    repeats = 5 if name == "default" else 100
+    in_range = [0.0, 0.05, 0.1, 0.15, 0.2]
+    beyond = [0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]
+    counts = [1, 2, 5, 10, 20, 30, 40, 50]
+    for attack, levels in (("top5_in_range", in_range), ("top5_beyond_range", beyond)):
+        for suffix, ranking in (
+            ("", "gradient"),
+            ("_control", "random"),
+            ("_abs", "gradient_abs"),
+            ("_logit", "gradient_logit"),
+        ):
+            found = attacks[f"{attack}{suffix}"]
+            assert found["levels"] == levels
+            assert found["ranking"] == ranking
+            assert found["pixels"] == 5
+    for suffix in ("", "_control", "_abs", "_logit"):
+        assert attacks[f"topn_at_max{suffix}"]["counts"] == counts
+        assert attacks[f"topn_at_max{suffix}"]["value"] == 0.2
+    for suffix, ranking in (("", "gradient"), ("_control", "random")):
+        found = attacks[f"topn_random{suffix}"]
+        assert found["counts"] == counts
+        assert found["value"] == "uniform"
+        assert (found["low"], found["high"]) == (0.0, 1.0)
+        assert found["repeats"] == repeats
+        assert found["ranking"] == ranking
+    assert attacks["topn_random_control"]["values_like"] == "topn_random"
+    assert len(attacks) == 14
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return with_store(make_place(tmp_path_factory.mktemp("conf")), tmp_path_factory)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow) if name_of(path) == "robustness/paper" else path
+        for path in FILES
+    ],
+    ids=name_of,
+)
+def test_every_yaml_runs(path: Path, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    data = ["--data.root", str(place.task.parent), "--data.cache_dir", str(place.folder / "cache")]
+    try:
+        assert place.run("fit", "--config", str(path), *data, *TINY) == 0
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+    assert "Attacks on val" in capsys.readouterr().out
