@@ -1,6 +1,6 @@
 """Which runs of an experiment can stand side by side, and why the others cannot."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from errors import InputError
@@ -110,8 +110,7 @@ def select_runs(experiment: str, split: str) -> Selection:
 def choose_runs(
     experiment: str,
     split: str,
-    found: Sequence[tuple[StoredRun, CountsFile | str]]
-    | Iterator[tuple[StoredRun, CountsFile | str]],
+    found: Iterable[tuple[StoredRun, CountsFile | str]],
 ) -> Selection:
     """Choose among runs: the newest of each loss, seed and fold that can be paired with the newest.
 

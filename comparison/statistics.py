@@ -116,9 +116,9 @@ def _means(frames: Sequence[pd.DataFrame]) -> _Means:
     scored = pd.concat(per_seed, ignore_index=True)
     pairs = _mean(scored, "case", "class")
     return _Means(
-        overall=_mean(pairs),
+        overall=_mean(_mean(pairs, "class")),
         by_case=_mean(pairs, "case"),
-        by_seed=_mean(scored, "seed"),
+        by_seed=_mean(_mean(scored, "class", "seed"), "seed"),
         left_out=pairs["dice"]
         .isna()
         .groupby([pairs[key] for key in _POINT], sort=False)

@@ -48,9 +48,9 @@ def make_volume(
     )
     structure = _structure(rng, shape)
     depth, along = _depth_in(shape, structure)
-    # Surfaces are rough, and whoever drew the labels followed them to a fifth of a voxel.
+    # Surfaces are rough, and whoever drew the labels followed them to a sixth of a voxel.
     depth += 0.4 * _noise(rng, shape, sigma=2.0)
-    drawn = depth + 0.2 * _noise(rng, shape, sigma=1.2)
+    drawn = depth + 0.15 * _noise(rng, shape, sigma=1.2)
     cuts = along + 0.02 * _noise(rng, shape, sigma=2.0)
     part = 1 + np.clip(np.floor(classes * cuts), 0, classes - 1)
     label = np.where(drawn > 0, part, 0).astype(np.uint8)
@@ -65,7 +65,7 @@ def _structure(rng: np.random.Generator, shape: tuple[int, ...]) -> Tube:
     t = np.linspace(0.0, 1.0, _CENTRES)
     start = np.array([0.46, 0.76, 0.25]) + rng.normal(0, 0.025, 3)
     end = np.array([0.50, 0.22, 0.74]) + rng.normal(0, 0.025, 3)
-    bow = np.array([-0.16, 0.0, -0.06]) + rng.normal(0, [0.05, 0.02, 0.05])
+    bow = np.array([-0.16, 0.0, -0.06]) + rng.normal(0, [0.04, 0.02, 0.04])
     hook = np.array([0.10, 0.02, 0.05]) + rng.normal(0, [0.04, 0.02, 0.03])
     centres = start + np.outer(t, end - start)
     centres += np.outer(np.sin(np.pi * t), bow) + np.outer(np.cos(3 * np.pi * t) * (1 - t), hook)
@@ -121,7 +121,7 @@ def _scan(rng: np.random.Generator, tissue: Field) -> NDArray[np.float32]:
     """Blur, shade, add vessels and noise, and give the volume a scale of its own."""
     shape = tissue.shape
     image = tissue + _vessels(rng, shape)
-    image = gaussian_filter(image, rng.uniform(0.45, 0.65))
+    image = gaussian_filter(image, rng.uniform(0.4, 0.55))
     image *= np.exp(0.10 * _noise(rng, shape, sigma=12.0))
     sigma = rng.uniform(0.015, 0.028)
     image = np.hypot(image + rng.normal(0, sigma, shape), rng.normal(0, sigma, shape))

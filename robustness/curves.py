@@ -34,18 +34,17 @@ def mean_curves(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns ``attack, axis, point_index, point, dice, slice_dice, change, cases, left_out``.
-        ``dice`` is the mean over repeats, then over cases and classes; ``slice_dice`` the mean
+        ``dice`` is the mean over repeats, then over cases, then over classes; ``slice_dice`` the mean
         over slices with foreground; ``change`` the mean absolute change of a pixel, in image
         units, over all slices; ``cases`` the number of cases; ``left_out`` the number of
         (case, class) pairs without Dice.
     """
     scored = case_dice(frame)
+    by_class = scored.groupby([*_POINT, "class"], sort=False, observed=True)["dice"].mean()
+    curves = by_class.groupby(_POINT, sort=False).mean().reset_index()
     by_point = scored.groupby(_POINT, sort=False, observed=True)
-    curves = by_point.agg(
-        dice=("dice", "mean"),
-        cases=("case", "nunique"),
-        left_out=("dice", lambda dice: int(dice.isna().sum())),
-    ).reset_index()
+    curves["cases"] = by_point["case"].nunique().to_numpy()
+    curves["left_out"] = by_point["dice"].agg(lambda dice: int(dice.isna().sum())).to_numpy()
     fields = ["slice_dice_q20", "slices", "change_q20", "slices_all"]
     sums = frame.groupby(_POINT, sort=False, observed=True)[fields].sum().reset_index()
     curves["slice_dice"] = sums["slice_dice_q20"] / sums["slices"].where(sums["slices"] > 0) / Q20

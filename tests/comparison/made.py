@@ -1,5 +1,6 @@
 """Made counts and runs in a real store, and scores recomputed from counts in plain Python."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from tests.pictures.slices import made_snapshot
 from tracking.logger import RunLogger
 from tracking.reading import COUNTS_FILE, SNAPSHOTS_FILE, StoredRun, robustness_folder
 
-LEVELS = (0.0, 0.2, 0.6)
+LEVELS = (0.0, 0.3, 0.6)
 PIXELS = (1.0, 10.0, 20.0)
 CASES = ("case_000", "case_001", "case_002", "case_003")
 ROWS = [
@@ -75,9 +76,11 @@ def made_run(number: int, loss: str | None = "bce", seed: int = 0, **params: str
     )
 
 
-def made_counts(frame: pd.DataFrame | None = None, **metadata: str) -> CountsFile:
+def made_counts(
+    frame: pd.DataFrame | None = None, metadata: Mapping[str, str] | None = None
+) -> CountsFile:
     """Counts with the fingerprints that all made runs share, but for those that are given."""
-    return CountsFile(made_frame(0) if frame is None else frame, {**METADATA, **metadata})
+    return CountsFile(made_frame(0) if frame is None else frame, {**METADATA, **(metadata or {})})
 
 
 def store_run(
@@ -144,6 +147,6 @@ def area_by_hand(dice: Mapping[Point, float], attack: str) -> float:
     if attack.startswith("topn"):
         curve.insert(0, (0.0, dice["clean", 0.0]))
     total = 0.0
-    for (left, high), (right, low) in zip(curve, curve[1:], strict=False):
+    for (left, high), (right, low) in itertools.pairwise(curve):
         total += (right - left) * (high + low) / 2
     return total / (curve[-1][0] - curve[0][0])

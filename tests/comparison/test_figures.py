@@ -1,5 +1,6 @@
 """Figures show the counts: lines, bands, controls, and the pictures of every loss there is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,6 @@ from tests.comparison.made import (
     store_run,
 )
 from tests.places import Place
-from tests.pictures.slices import made_snapshot
 
 
 def test_the_paper_s_attacks_come_first_and_controls_with_their_attack(report: Report) -> None:
@@ -112,10 +112,11 @@ def test_pictures_show_the_first_seed_of_each_loss_and_name_what_is_missing(
 
 
 def test_runs_that_picture_different_attacks_have_a_figure_4_each() -> None:
-    selection = choose_runs("trials", "test", [(made_run(1), made_counts())])
-    shots = snapshots_of(0)[0], made_snapshot(levels=(1.0, 2.0))
-    other = {"case": shots[0].case, "attack": "topn_at_max", "unit": "pixels per slice"}
-    rows = [("bce", shots[0]), ("dice", type(shots[1])(**{**vars(shots[1]), **other}))]
+    found = [(made_run(1, "bce"), made_counts()), (made_run(0, "dice"), made_counts())]
+    selection = choose_runs("trials", "test", found)
+    shown = snapshots_of(0)[0]
+    other = replace(shown, attack="topn_at_max", unit="pixels per slice")
+    rows = [("bce", shown), ("dice", other)]
     names = list(case_figures(selection, rows))
     assert names == [
         "figure1_saliency",

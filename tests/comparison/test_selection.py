@@ -6,6 +6,7 @@ import pytest
 
 from comparison.selection import Selection, choose_runs, select_runs
 from errors import InputError
+from robustness.counts import CountsFile
 from tests.comparison.made import (
     CASES,
     METADATA,
@@ -16,7 +17,7 @@ from tests.comparison.made import (
     store_run,
 )
 from tests.places import Place
-from tracking.reading import COUNTS_FILE
+from tracking.reading import COUNTS_FILE, StoredRun
 
 
 def reasons(selection: Selection) -> dict[str, str]:
@@ -70,7 +71,7 @@ def test_the_newest_of_several_like_runs_is_compared() -> None:
 def test_runs_with_other_fingerprints_are_left_out(changed: dict[str, str], words: str) -> None:
     found = [
         (made_run(3, "bce"), made_counts()),
-        (made_run(2, "dice"), made_counts(**changed)),
+        (made_run(2, "dice"), made_counts(metadata=changed)),
         (made_run(1, "dice"), made_counts()),
     ]
     selection = choose_runs("trials", "test", found)
@@ -97,9 +98,9 @@ def test_runs_whose_tables_hold_something_else_are_left_out() -> None:
 
 
 def test_runs_without_counts_or_loss_are_left_out() -> None:
-    found = [
+    found: list[tuple[StoredRun, CountsFile | str]] = [
         (made_run(3, "bce"), "not attacked on the split test"),
-        (made_run(2, None), made_counts(data="x")),
+        (made_run(2, None), made_counts(metadata={"data": "x"})),
         (made_run(1, "bce"), made_counts()),
     ]
     selection = choose_runs("trials", "test", found)

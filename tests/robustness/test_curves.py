@@ -97,10 +97,15 @@ def test_curves_are_means_over_cases_and_classes(sums: np.ndarray) -> None:
         ["attack", "point_index", "dice", "cases", "left_out"]
     ].itertuples(index=False, name=None):
         chosen = (scored["attack"] == attack) & (scored["point_index"] == point)
-        values = [value for value in scored.loc[chosen, "dice"] if not math.isnan(value)]
-        np.testing.assert_allclose(dice, fmean(values) if values else math.nan)
+        means, missing = [], 0
+        for name in CLASSES:
+            values = scored.loc[chosen & (scored["class"] == name), "dice"].tolist()
+            defined = [value for value in values if not math.isnan(value)]
+            means += [fmean(defined)] if defined else []
+            missing += len(values) - len(defined)
+        np.testing.assert_allclose(dice, fmean(means) if means else math.nan)
         assert cases == len(CASES)
-        assert left_out == len(CASES) * len(CLASSES) - len(values)
+        assert left_out == missing
 
 
 def test_slice_dice_and_change_are_means_over_slices() -> None:

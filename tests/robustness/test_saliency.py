@@ -22,6 +22,11 @@ def _linear(channels: int, classes: int) -> nn.Conv2d:
         return nn.Conv2d(channels, classes, kernel_size=1)
 
 
+def _hits(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """An objective whose backward pass needs truth and valid region."""
+    return (logits.sigmoid() * target * valid).flatten(1).sum(dim=1)
+
+
 def test_a_linear_networks_gradient_is_its_weights() -> None:
     image, mask, valid = _tensors(channels=3, classes=2)
     network = _linear(3, 2)
@@ -76,6 +81,8 @@ def test_it_works_where_gradients_are_off(mode: AbstractContextManager[None]) ->
         # Tensors made here are inference tensors, as a DataLoader's are in standalone validation.
         given = image * 1, mask * 1, valid.clone()
         assert torch.equal(input_gradient(network, probability_sum, *given), expected)
+        found = input_gradient(network, _hits, *given)
+    assert torch.equal(found, input_gradient(network, _hits, image, mask, valid))
 
 
 def test_it_leaves_no_trace_in_network_or_image() -> None:
