@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -99,7 +99,7 @@ class RobustnessCallback(Callback):
         self._attacked_step = trainer.global_step
         chooser = LargestSlices(self.pictures)
         snapshots: list[Snapshot] = []
-        with untouched(module):
+        with untouched(module), _mendable():
             forward = _forward(trainer, module)
             total = _announce(trainer, split, self.plan, forward, self.batch_size)
             with progress(trainer, "Attacks", total) as advance:
@@ -167,6 +167,16 @@ def weights_sha256(module: torch.nn.Module) -> str:
             plain = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(plain.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def _mendable() -> Iterator[None]:
+    """What attacks refuse (too many pixels, a network that diverged) is the user's to mend."""
+    try:
+        yield
+    except ValueError as error:
+        msg = f"--robustness.attacks: {error}; change the attacks or the network"
+        raise InputError(msg) from error
 
 
 def _plan(attacks: list[Attack]) -> Plan:

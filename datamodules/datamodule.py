@@ -60,7 +60,7 @@ class DecathlonDataModule(LightningDataModule):
         max_pixel: float = 0.2,
         labels: list[str] | None = None,
         merge_labels: bool = True,
-        batch_size: int = 32,
+        batch_size: int = 16,
         eval_batch_size: int = 32,
         num_workers: int = 0,
         seed: int = 0,

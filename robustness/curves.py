@@ -34,8 +34,8 @@ def mean_curves(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns ``attack, axis, point_index, point, dice, slice_dice, change, cases, left_out``.
-        ``dice`` is the mean over repeats, then over cases, then over classes; ``slice_dice`` the mean
-        over slices with foreground; ``change`` the mean absolute change of a pixel, in image
+        ``dice`` is the mean over repeats, then over cases, then over classes; ``slice_dice`` the
+        mean over slices with foreground; ``change`` the mean absolute change of a pixel, in image
         units, over all slices; ``cases`` the number of cases; ``left_out`` the number of
         (case, class) pairs without Dice.
     """

@@ -84,7 +84,7 @@ def evaluate(
 
     Raises:
         ValueError: If logits and masks differ in shape, a batch's slices do not fit an attack, or
-            a gradient is not finite.
+            clean logits or a gradient are not finite.
     """
     counter = _Counter(forward, plan, CountTable(plan.rows, device), seed, device)
     for piece in fixed_size(batches, batch_size):
@@ -160,6 +160,10 @@ class _Counter:
                 f"attack {row[0]}: the network gives logits of shape {tuple(logits.shape)}, "
                 f"expected that of the masks: {tuple(batch.mask.shape)}"
             )
+            raise ValueError(msg)
+        # NaN is above no threshold: a network that diverged would pass for one that finds nothing.
+        if row[0] == CLEAN and not torch.isfinite(logits).all():
+            msg = "the network gives NaN or infinite logits on clean slices"
             raise ValueError(msg)
         real = slice(0, len(slots))
         values = slice_counts(

@@ -24,8 +24,8 @@ from mlflow import MlflowClient
 import main
 from tracking.store import open_client
 
-# Lightning's handlers keep the stream that was stderr when it was first imported, which in pytest is
-# that of some test before; without them its lines still reach pytest's own log.
+# Lightning's handlers keep what stood for stderr when it was first imported, which pytest has closed
+# since; without them its lines still reach pytest's own log.
 for _name in ("lightning", "lightning.fabric", lightning.__name__):
     logging.getLogger(_name).handlers.clear()
 

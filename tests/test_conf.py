@@ -66,9 +66,7 @@ def test_the_walk_finds_the_folder() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_each_setting_of_a_yaml_is_in_force(
-    path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_setting_of_a_yaml_is_in_force(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = dict(leaves(printed(capsys, "--config", str(path))))
     for key, value in leaves(content(path)):
         if key.rstrip("+") == "robustness.attacks":
@@ -105,7 +103,9 @@ def test_the_default_is_loaded_from_any_folder(
 
 
 @pytest.mark.parametrize("name", ["default", "robustness/paper"])
-def test_the_papers_attacks_are_there_exactly(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_papers_attacks_are_there_exactly(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = [] if name == "default" else ["--config", str(CONF / f"{name}.yaml")]
     attacks = {args["name"]: args for _, args in attacks_of(printed(capsys, *flags))}
     repeats = 5 if name == "default" else 100

@@ -55,9 +55,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def comparable(stored: Stored) -> tuple[object, ...]:
     """All of a run but the YAML of its command, which names the checkpoint after a resume."""
-    artifacts = {
-        path: sha for path, sha in stored.artifacts.items() if path != "config/fit.yaml"
-    }
+    artifacts = {path: sha for path, sha in stored.artifacts.items() if path != "config/fit.yaml"}
     return stored.status, stored.params, stored.tags, stored.metrics, artifacts
 
 

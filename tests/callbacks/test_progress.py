@@ -33,7 +33,7 @@ class Works(Callback):
             ]
 
 
-def fit(*callbacks: Callback, **settings: Any) -> None:
+def fit(*callbacks: Callback, **settings: Any) -> None:  # noqa: ANN401 (the trainer's own)
     runner = trainer(*callbacks, epochs=1, **settings)
     runner.fit(ToyModule(), train_loader(), val_loader())
 

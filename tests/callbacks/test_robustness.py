@@ -13,8 +13,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from callbacks.robustness import RobustnessCallback, weights_sha256
 from callbacks.run_state import RunState
 from errors import InputError
+from robustness.attack import Attack
 from robustness.counts import CountsFile, counts_frame
 from robustness.engine import evaluate, make_plan
+from robustness.pixel_attacks import LevelAttack
 from tests.callbacks.toy import (
     ATTACKS,
     ToyModule,
@@ -31,7 +33,7 @@ from tracking.reading import fetch_counts, fetch_snapshots, list_runs
 NewLogger = Callable[[], RunLogger]
 
 
-def attacks(**settings: Any) -> RobustnessCallback:
+def attacks(**settings: Any) -> RobustnessCallback:  # noqa: ANN401 (the callback's own)
     return RobustnessCallback(list(ATTACKS), **{"batch_size": 16, "pictures": 0, **settings})
 
 
@@ -42,7 +44,11 @@ def fetched(run_id: str, split: str = "val") -> CountsFile:
     return counts
 
 
-def fit(logger: RunLogger | None, *callbacks: Callback, **settings: Any) -> ToyModule:
+def fit(
+    logger: RunLogger | None,
+    *callbacks: Callback,
+    **settings: Any,  # noqa: ANN401 (the trainer's own)
+) -> ToyModule:
     module = ToyModule()
     trainer(*callbacks, logger=logger, **settings).fit(module, train_loader(), val_loader())
     return module
@@ -77,7 +83,7 @@ class Look(Callback):
     """Remembers everything that attacks could disturb, each time validation ends."""
 
     def __init__(self, *, sets_grads: bool = False) -> None:
-        self.seen: list[dict[str, object]] = []
+        self.seen: list[dict[str, Any]] = []
         self.sets_grads = sets_grads
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -260,8 +266,8 @@ def test_attacks_leave_everything_as_it_was(new_logger: NewLogger) -> None:
     runner.fit(module, train_loader(), val_loader())
     assert len(before.seen) == 2
     assert before.seen == after.seen
-    assert not all(before.seen[0]["flags"])  # type: ignore[call-overload]
-    assert before.seen[0]["grads"].count(None) == len(list(module.parameters())) - 2  # type: ignore[attr-defined]
+    assert not all(before.seen[0]["flags"])
+    assert before.seen[0]["grads"].count(None) == len(list(module.parameters())) - 2
 
 
 def test_a_training_is_the_same_with_and_without_attacks(new_logger: NewLogger) -> None:
@@ -361,7 +367,7 @@ def test_pictures_are_of_the_first_cases_at_their_largest_slice(
 def test_the_sha_is_that_of_the_weights(new_logger: NewLogger) -> None:
     module, same, other = ToyModule(), ToyModule(), ToyModule()
     with torch.no_grad():
-        other.network[4].bias += 1e-7  # type: ignore[operator]
+        next(other.parameters()).add_(1e-7)
     assert weights_sha256(module) == weights_sha256(same) != weights_sha256(other)
     logger = new_logger()
     trainer(attacks(), RunState(), logger=logger).validate(module, val_loader(), verbose=False)
@@ -404,6 +410,6 @@ def test_settings_that_make_no_sense_are_named(settings: dict[str, Any], words: 
 
 @pytest.mark.parametrize("name", ["top5_beyond_range", "clean"])
 def test_a_name_that_is_taken_is_refused(name: str) -> None:
-    twice = [*ATTACKS, type(ATTACKS[0])(name=name, levels=(0.5,))]
+    twice: list[Attack] = [*ATTACKS, LevelAttack(name=name, levels=(0.5,))]
     with pytest.raises(InputError, match=rf"--robustness\.attacks.*{name}"):
         RobustnessCallback(twice)

@@ -1,6 +1,7 @@
 """A run that was interrupted goes on as if it had not been; what is sent twice stands once."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tracking.logger import RunLogger
 NewLogger = Callable[[], RunLogger]
 
 
-class Interruption(RuntimeError):
+class InterruptionError(RuntimeError):
     """What stands for a crash or Ctrl-C."""
 
 
@@ -31,7 +32,7 @@ class InterruptAt(Callback):
 
     def _interrupt(self, trainer: Trainer, *_: object) -> None:
         if trainer.current_epoch == self.epoch:
-            raise Interruption
+            raise InterruptionError
 
 
 class Metrics(Callback):
@@ -142,7 +143,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(
     expected = weights_sha256(fit(whole))
 
     logger = new_logger()
-    with pytest.raises(Interruption):
+    with pytest.raises(InterruptionError):
         fit(logger, InterruptAt(hook, epoch))
     run_id = str(logger.version)
     assert place.client.get_run(run_id).info.status == "FAILED"
@@ -164,7 +165,7 @@ def test_the_data_of_a_run_are_in_its_tags(place: Place, new_logger: NewLogger) 
     assert tags["segstress.split"] == "train"
 
 
-def test_a_trainer_without_a_run_keeps_an_empty_state(tmp_path: Any) -> None:
+def test_a_trainer_without_a_run_keeps_an_empty_state() -> None:
     runner = trainer(RunState())
     assert run_logger(runner) is None
     checkpoint: dict[str, Any] = {}
@@ -172,7 +173,7 @@ def test_a_trainer_without_a_run_keeps_an_empty_state(tmp_path: Any) -> None:
     assert checkpoint == {CHECKPOINT_KEY: {"run_id": None, "unsent": [], "settings": {"a": 1}}}
 
 
-def test_the_run_is_found_among_other_loggers(tmp_path: Any, new_logger: NewLogger) -> None:
+def test_the_run_is_found_among_other_loggers(tmp_path: Path, new_logger: NewLogger) -> None:
     ours = new_logger()
     runner = Trainer(
         logger=[CSVLogger(tmp_path), ours], accelerator="cpu", enable_progress_bar=False

@@ -18,8 +18,8 @@ NewLogger = Callable[[], RunLogger]
 class ToyWithData(ToyModule):
     """Brings its own loaders, so that a CLI needs no other data."""
 
-    train_dataloader = staticmethod(train_loader)  # type: ignore[assignment]
-    val_dataloader = staticmethod(val_loader)  # type: ignore[assignment]
+    train_dataloader = staticmethod(train_loader)
+    val_dataloader = staticmethod(val_loader)
 
 
 def run(*arguments: str) -> None:

@@ -98,7 +98,10 @@ def val_loader(*, classes: int = 1) -> DataLoader[Any]:
 
 
 def trainer(
-    *callbacks: Callback, logger: RunLogger | None = None, epochs: int = 2, **settings: Any
+    *callbacks: Callback,
+    logger: RunLogger | None = None,
+    epochs: int = 2,
+    **settings: Any,  # noqa: ANN401 (the trainer's own)
 ) -> Trainer:
     """A trainer on one CPU that prints, warns and writes nothing by itself."""
     return Trainer(

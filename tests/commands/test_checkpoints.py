@@ -1,4 +1,4 @@
-"""A checkpoint tells its run and settings; anything else is refused in one line, and runs no code."""
+"""A checkpoint tells its run and settings; anything else is refused and runs no code."""
 
 import os
 from collections.abc import Callable

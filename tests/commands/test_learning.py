@@ -239,9 +239,7 @@ def test_an_interrupted_run_goes_on_under_its_own_flags(
     assert all(torch.equal(weights[name], others[name]) for name in others)
 
 
-def test_a_finished_run_resumed_stays_as_it_is(
-    place: Place, run_id: str, last: Path
-) -> None:
+def test_a_finished_run_resumed_stays_as_it_is(place: Place, run_id: str, last: Path) -> None:
     assert place.run("test", "--ckpt_path", str(last)) == 0
     before, weights = place.stored(run_id), last.read_bytes()
     assert place.run("fit", "--ckpt_path", str(last)) == 0
@@ -249,9 +247,7 @@ def test_a_finished_run_resumed_stays_as_it_is(
     assert after.metrics == before.metrics
     assert after.status == "FINISHED"
     assert last.read_bytes() == weights
-    changed = {
-        path for path in before.artifacts if before.artifacts[path] != after.artifacts[path]
-    }
+    changed = {path for path in before.artifacts if before.artifacts[path] != after.artifacts[path]}
     assert changed <= {"config/fit.yaml"}
 
 

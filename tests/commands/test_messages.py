@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 from commands.messages import parser_message
 
 
-class Said(Exception):
+class SaidError(Exception):
     """Carries what a parser wanted to print."""
 
 
@@ -16,7 +16,7 @@ class Parser(ArgumentParser):
     """Hands its message on instead of printing it."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        raise Said(message) from ex
+        raise SaidError(message) from ex
 
 
 def message_of(arguments: list[str]) -> str:
@@ -25,7 +25,7 @@ def message_of(arguments: list[str]) -> str:
     parser.add_argument("--rate", type=float, default=0.5)
     parser.add_argument("--limit", type=int | float | None, default=None)
     parser.add_argument("--on", type=bool, default=False)
-    with pytest.raises(Said) as raised:
+    with pytest.raises(SaidError) as raised:
         parser.parse_args(arguments)
     return parser_message(str(raised.value), ["--epochs", "--rate", "--limit", "--on"])
 

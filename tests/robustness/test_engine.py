@@ -246,3 +246,12 @@ def test_the_time_is_measured_on_full_batches_of_the_given_slices() -> None:
     assert len(network.seen) == 3
     expected = torch.cat([image, image, image[:2]])
     assert all(torch.equal(seen, expected) for seen in network.seen)
+
+
+def test_a_network_that_diverged_does_not_pass_for_one_that_finds_nothing() -> None:
+    def diverged(image: Tensor) -> Tensor:
+        return torch.full_like(image, float("nan"))
+
+    batches = batches_of(make_slices(3), 8)
+    with pytest.raises(ValueError, match="NaN or infinite logits on clean slices"):
+        evaluate(diverged, batches, make_plan(RANDOM), device=CPU, batch_size=16)

@@ -92,14 +92,14 @@ def test_what_a_checkpoint_kept_is_sent_again_without_a_trace(
     run_id = opened(logger)
     values = {"val/dice": 0.25, "val/dice/absent": float("nan"), "train/loss": float("inf")}
     logger.log_metrics(values, 0)
-    kept = [list(one) for one in logger.unsent]
+    kept = list(logger.unsent)
     logger.send()
     before = {key: history(place, run_id, key) for key in values}
     assert all(len(one) == 1 for one in before.values())
 
     resumed = new_logger()
     resumed.adopt(run_id, evaluate=False)
-    resumed.unsent = [(key, step, now, value) for key, step, now, value in kept]
+    resumed.unsent = kept
     resumed.send()
     after = {key: history(place, run_id, key) for key in values}
     # As text, since NaN differs from itself.
