@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 LOCKING := build/lock
 LOSSES := bce batch_dice bce+batch_dice bce+batch_dice+focal
 EXPERIMENT := Task00_Phantom
-DEMO_EPOCHS := 6
+DEMO_EPOCHS := 5
 DEMO := --config conf/task/phantom.yaml --config conf/robustness/quick.yaml \
 	--trainer.max_epochs $(DEMO_EPOCHS) --robustness.splits [test] --test_after_fit true
 

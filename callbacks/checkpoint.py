@@ -6,26 +6,40 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from callbacks.run_state import run_logger
 from tracking.store import runs_dir
 
 
-class RunCheckpoint(ModelCheckpoint):
-    """Keeps the last epoch and the best one under ``checkpoints/<run id>/``, beside the store.
+def run_checkpoints(monitor: str = "val/dice") -> list[Callback]:
+    """What keeps ``last.ckpt`` and ``best.ckpt`` of a run.
+
+    Two callbacks, since Lightning's ``save_last`` skips epochs that are not among the best.
 
     Args:
         monitor: Metric that says which epoch is the best; the highest wins.
+
+    Returns:
+        The last epoch's first: a run goes on from there.
+    """
+    return [RunCheckpoint("last", None), RunCheckpoint("best", monitor)]
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps one file under ``checkpoints/<run id>/``, beside the store.
+
+    Args:
+        name: Name of the file, without its ending.
+        monitor: Metric whose highest value is kept; None keeps the last epoch.
     """
 
-    def __init__(self, monitor: str = "val/dice") -> None:
+    def __init__(self, name: str, monitor: str | None) -> None:
         super().__init__(
             monitor=monitor,
             mode="max",
-            filename="best",
-            save_last=True,
+            filename=name,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
             auto_insert_metric_name=False,

@@ -37,19 +37,15 @@ class Evaluation:
     snapshots: list[Snapshot]
 
 
-def record_evaluation(logger: RunLogger, found: Evaluation, *, with_curves: bool) -> None:
-    """Write an evaluation into a run.
+def record_evaluation(logger: RunLogger, found: Evaluation) -> None:
+    """Write an evaluation into a run: counts, raw maps, scalars and pictures.
 
     Args:
         logger: The run.
         found: What was measured.
-        with_curves: Whether this is the run's last evaluation of the split: its curves are then
-            logged, once a run, since a curve logged twice is drawn as a sawtooth.
     """
     curves = mean_curves(found.frame)
     logger.log_metrics(_scalars(found.split, curves), found.epoch)
-    if with_curves:
-        _log_curves(logger, found.split, curves)
     with tempfile.TemporaryDirectory() as scratch:
         counts = Path(scratch, COUNTS_FILE)
         write_counts(counts, found.frame, found.metadata)
@@ -62,16 +58,16 @@ def record_evaluation(logger: RunLogger, found: Evaluation, *, with_curves: bool
         _log_pictures(logger, snapshot, logger.run_name or "")
 
 
-def _scalars(split: str, curves: pd.DataFrame) -> dict[str, float]:
-    found = {f"{split}/{attack}/auc": area for attack, area in areas(curves).items()}
-    attacked = curves[curves["attack"] != CLEAN]
-    columns = (attacked[name].tolist() for name in ("attack", "point", "dice"))
-    for attack, point, dice in zip(*columns, strict=True):
-        found[f"{split}/{attack}/dice_at_{point:g}"] = dice
-    return found
+def record_curves(logger: RunLogger | None, found: Evaluation) -> None:
+    """Log the curves of an evaluation; once a run, since one logged twice is drawn as a sawtooth.
 
-
-def _log_curves(logger: RunLogger, split: str, curves: pd.DataFrame) -> None:
+    Args:
+        logger: The run; nothing is logged without one.
+        found: What was measured last on its split.
+    """
+    if logger is None:
+        return
+    curves = mean_curves(found.frame)
     for attack, curve in curves[curves["attack"] != CLEAN].groupby("attack", sort=False):
         columns = {
             "dice": curve["dice"].tolist(),
@@ -79,7 +75,16 @@ def _log_curves(logger: RunLogger, split: str, curves: pd.DataFrame) -> None:
             "change": curve["change"].tolist(),
             str(curve["axis"].iloc[0]): curve["point"].tolist(),
         }
-        logger.log_curve(f"{split}/{attack}", columns)
+        logger.log_curve(f"{found.split}/{attack}", columns)
+
+
+def _scalars(split: str, curves: pd.DataFrame) -> dict[str, float]:
+    found = {f"{split}/{attack}/auc": area for attack, area in areas(curves).items()}
+    attacked = curves[curves["attack"] != CLEAN]
+    columns = (attacked[name].tolist() for name in ("attack", "point", "dice"))
+    for attack, point, dice in zip(*columns, strict=True):
+        found[f"{split}/{attack}/dice_at_{point:g}"] = dice
+    return found
 
 
 def _log_pictures(logger: RunLogger, snapshot: Snapshot, label: str) -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from callbacks.progress import progress, say
-from callbacks.record import Evaluation, record_evaluation
+from callbacks.record import Evaluation, record_curves, record_evaluation
 from callbacks.run_state import run_logger
 from errors import InputError
 from robustness.attack import Attack, attacks_fingerprint
@@ -66,7 +66,10 @@ class RobustnessCallback(Callback):
         self.pictures = pictures
         self.plan = _plan(attacks)
         self.shown = _shown(attacks, picture_attack) if pictures else None
+        self._epoch = 0
+        self._last: Evaluation | None = None
         self._attacked_step = -1
+        self._curves_logged = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attack where it is due: after the last epoch, every n epochs, and outside of fit."""
@@ -76,11 +79,18 @@ class RobustnessCallback(Callback):
         if not fitting or self._due(trainer):
             self._attack(trainer, pl_module, "val", last=not fitting or _is_last_epoch(trainer))
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the epoch: the trainer's own number has moved on when training ends."""
+        self._epoch = trainer.current_epoch
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attack the last weights where training ended before its last epoch was known."""
-        validates = trainer.val_dataloaders is not None
-        if "val" in self.splits and validates and self._attacked_step != trainer.global_step:
+        """Attack the last weights where nobody knew before that training would end with them."""
+        if "val" not in self.splits or trainer.val_dataloaders is None:
+            return
+        if self._attacked_step != trainer.global_step:
             self._attack(trainer, pl_module, "val", last=True)
+        elif not self._curves_logged and self._last is not None:
+            record_curves(run_logger(trainer), self._last)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attack on the test set."""
@@ -145,10 +155,12 @@ class RobustnessCallback(Callback):
             **_data_fingerprints(trainer, split),
         }
         fitting = trainer.state.fn == TrainerFn.FITTING
-        epoch = trainer.current_epoch if fitting else int(getattr(module, "evaluated_epoch", 0))
-        record_evaluation(
-            logger, Evaluation(split, epoch, frame, metadata, snapshots), with_curves=last
-        )
+        epoch = self._epoch if fitting else int(getattr(module, "evaluated_epoch", 0))
+        self._last = Evaluation(split, epoch, frame, metadata, snapshots)
+        self._curves_logged = last
+        record_evaluation(logger, self._last)
+        if last:
+            record_curves(logger, self._last)
 
 
 def weights_sha256(module: torch.nn.Module) -> str:
@@ -200,10 +212,11 @@ def _shown(attacks: list[Attack], name: str) -> Attack | None:
 
 
 def _is_last_epoch(trainer: Trainer) -> bool:
+    """Whether training surely ends here; one that was asked to stop may have to go on."""
     done = trainer.current_epoch + 1
     by_epochs = trainer.max_epochs is not None and 0 < trainer.max_epochs <= done
     by_steps = 0 < trainer.max_steps <= trainer.global_step
-    return by_epochs or by_steps or trainer.should_stop
+    return by_epochs or by_steps
 
 
 def _forward(trainer: Trainer, module: LightningModule) -> Forward:

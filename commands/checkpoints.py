@@ -53,10 +53,10 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
         )
         raise InputError(msg) from error
     found = stored.get(CHECKPOINT_KEY) if isinstance(stored, dict) else None
-    if found is None:
+    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
         msg = f"--ckpt_path: {path} was not written by fit of this project; give one that was"
         raise InputError(msg)
-    return CheckpointInfo(found["run_id"], found["settings"])
+    return CheckpointInfo(found.get("run_id"), found["settings"])
 
 
 @contextmanager

@@ -26,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console  # noqa: PLC0415
 
     from comparison.report import FIGURES_FOLDER, REPORT_FILE, TABLE_FILE, write_report  # noqa: PLC0415
+    from comparison.report_page import report_notes  # noqa: PLC0415
     from comparison.selection import select_runs  # noqa: PLC0415
     from comparison.table import terminal_table  # noqa: PLC0415
     from tracking.store import runs_dir, slug  # noqa: PLC0415
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
             msg = f"--output {folder}: cannot be written ({reason}); choose another folder"
             raise InputError(msg) from error
     console.print(terminal_table(table))
+    for note in report_notes(selection):
+        console.print(f"Note: {note}")
     for left in selection.left_out:
         console.print(f"Left out: {left.run.name} ({left.run.run_id[:8]}): {left.reason}")
     console.print(f"Report:  {folder / REPORT_FILE}")

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from callbacks.checkpoint import RunCheckpoint
+from callbacks.checkpoint import run_checkpoints
 from callbacks.opening import Opening
 from callbacks.progress import RunProgressBar, say
 from callbacks.robustness import RobustnessCallback
@@ -125,7 +125,7 @@ class SegStressCLI(LightningCLI):
         settings = self.config_init[self.subcommand]
         callbacks: list[Callback] = [Opening(), RunState(self._settings())]
         if settings.trainer.enable_checkpointing is not False and self.subcommand == "fit":
-            callbacks.append(RunCheckpoint())
+            callbacks += run_checkpoints()
         if settings.trainer.enable_progress_bar is not False:
             callbacks.append(RunProgressBar(refresh_rate=10))
         self.trainer_defaults["callbacks"] = callbacks
@@ -136,7 +136,7 @@ class SegStressCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say what can follow, or do it."""
         logger = run_logger(self.trainer)
-        checkpoint = getattr(self.trainer.checkpoint_callback, "last_model_path", "")
+        checkpoint = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         if self.config.fit.test_after_fit:
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
         elif checkpoint:

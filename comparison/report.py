@@ -1,5 +1,6 @@
 """The files of a comparison: one HTML report that works without a network, table and figures."""
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -21,7 +22,10 @@ REPORT_FILE = "report.html"
 TABLE_FILE = "table.csv"
 FIGURES_FOLDER = "figures"
 
-_FIGURES = ("figure*.png", "curve_*.png", "margins_*.png")
+_OUR_FIGURES = re.compile(
+    r"((figure1_saliency|figure4_shrinking|figure7_masks|margins)_.+_slice\d+"
+    r"|figure[2356]_top.+|curve_.+)\.png"
+)
 
 
 def write_report(selection: Selection, folder: Path, command: str) -> pd.DataFrame:
@@ -74,7 +78,6 @@ def write_report(selection: Selection, folder: Path, command: str) -> pd.DataFra
 
 def _remove_old_figures(folder: Path, kept: set[str]) -> None:
     """Remove the figures of an earlier report that this one has not; nothing else."""
-    for pattern in _FIGURES:
-        for path in folder.glob(pattern):
-            if path.name not in kept:
-                path.unlink()
+    for path in folder.iterdir():
+        if path.name not in kept and _OUR_FIGURES.fullmatch(path.name):
+            path.unlink()

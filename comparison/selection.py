@@ -92,15 +92,15 @@ def select_runs(experiment: str, split: str) -> Selection:
         The selection.
 
     Raises:
-        InputError: If there is no such experiment, or none of its runs was attacked on the split.
+        InputError: If there is no such experiment, or none of its runs can be compared.
     """
     runs = list_runs(experiment)
     selection = choose_runs(experiment, split, ((run, _counts(run, split)) for run in runs))
     if not selection.runs:
-        unreadable = [left.reason for left in selection.left_out if "cannot be read" in left.reason]
+        reasons = "; ".join(sorted({left.reason for left in selection.left_out})[:3])
         msg = (
-            f"experiment {experiment}: found {len(runs)} runs and none with counts of the split "
-            f"{split}, expected one or more{f' ({unreadable[0]})' if unreadable else ''}; run "
+            f"experiment {experiment}: found {len(runs)} runs and none to compare on the split "
+            f"{split}{f' ({reasons})' if reasons else ''}, expected one or more; run "
             "python main.py test --ckpt_path ..., or choose another --split"
         )
         raise InputError(msg)
@@ -114,8 +114,9 @@ def choose_runs(
 ) -> Selection:
     """Choose among runs: the newest of each loss, seed and fold that can be paired with the newest.
 
-    The newest run with counts is the reference. A run can be paired with it if data, split and
-    attacks have the same fingerprints and the tables hold the same cases, classes and points.
+    The newest run with counts and all fingerprints is the reference. A run can be paired with it
+    if data, split and attacks have the same fingerprints and the tables hold the same cases,
+    classes and points.
 
     Args:
         experiment: Name of the experiment.
@@ -134,6 +135,11 @@ def choose_runs(
             continue
         if "loss" not in run.params:
             left_out.append(LeftOut(run, "its loss is unknown: it has no param loss"))
+            continue
+        unknown = [words for name, words in _FINGERPRINTS.items() if not counts.metadata.get(name)]
+        if unknown:
+            reason = f"its counts have no fingerprint of {' and '.join(unknown)}"
+            left_out.append(LeftOut(run, reason))
             continue
         compared = ComparedRun(
             run,

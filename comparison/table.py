@@ -94,12 +94,8 @@ def terminal_table(table: pd.DataFrame) -> Group:
         _terminal_part(rows[start : start + _COLUMNS], measures(table))
         for start in range(0, len(rows), _COLUMNS)
     ]
-    words = "Area: mean Dice over an attack's axis. ±: half of a 95 % interval, over "
-    words += (
-        "seeds where not over volumes."
-        if int(table["seeds"].max()) > 1
-        else "volumes.\nOne seed a loss: nothing can be claimed about the losses."
-    )
+    over = "seeds where not over volumes" if int(table["seeds"].max()) > 1 else "volumes"
+    words = f"Area: mean Dice over an attack's axis. ±: half of a 95 % interval, over {over}."
     return Group(*tables, Text(words))
 
 

@@ -83,8 +83,10 @@ def slice_dice(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _dice_title(predicted: np.ndarray, truth: np.ndarray) -> str:
-    words = [
-        "none (both empty)" if np.isnan(dice) else f"{dice:.3f}"
-        for dice in slice_dice(predicted, truth).tolist()
-    ]
-    return f"prediction, Dice {' / '.join(words)}"
+    dice = slice_dice(predicted, truth).tolist()
+    if len(dice) == 1:
+        return f"prediction, Dice {'none (both empty)' if np.isnan(dice[0]) else f'{dice[0]:.3f}'}"
+    words = ["none" if np.isnan(value) else f"{value:.3f}" for value in dice]
+    # More than three stand over the neighbouring panels.
+    lines = [" / ".join(words[start : start + 3]) for start in range(0, len(words), 3)]
+    return "\n".join(["prediction, Dice", *lines])

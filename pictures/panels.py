@@ -1,10 +1,12 @@
 """What the pictures of a slice share: cropping, grey images, outlines, masks, words."""
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.lines import Line2D
 
 from pictures.style import PALETTE, wrap_label
@@ -13,6 +15,7 @@ from robustness.snapshots import Snapshot
 Row = tuple[str, Snapshot]
 Box = tuple[slice, slice]
 
+_FRAME_COLOR = "#BDC1C6"
 _POINT_WORDS = {"image intensity": "level {:g}", "pixels per slice": "{:g} pixels"}
 
 
@@ -108,6 +111,7 @@ def outline(axes: Axes, values: np.ndarray, *, color: str, dashed: bool = False)
     if padded.max() <= 0.5:  # noqa: PLR2004 - the threshold of a mask; matplotlib warns otherwise
         return
     height, width = padded.shape
+    axes.autoscale(enable=False)  # the closing line lies half a pixel outside of the image
     axes.contour(
         np.arange(-1, width - 1),
         np.arange(-1, height - 1),
@@ -155,9 +159,39 @@ def label_row(axes: Axes, label: str) -> None:
 
 
 def blank_ticks(grid: Iterable[Axes]) -> None:
-    """Take the ticks from an array of panels; pixels need no numbers."""
+    """Take the ticks from an array of panels; pixels need no numbers, white ones need a frame."""
     for axes in grid:
         axes.set_xticks([])
         axes.set_yticks([])
         for spine in axes.spines.values():
-            spine.set_visible(False)
+            spine.set(visible=True, color=_FRAME_COLOR, linewidth=0.6)
+
+
+def color_bar(
+    panels: Sequence[Axes] | np.ndarray,
+    cmap: str,
+    limits: tuple[float, float],
+    label: str,
+    *,
+    extend: Literal["neither", "both", "min", "max"] = "neither",
+) -> None:
+    """A colour bar on the right of panels that share a scale, as high as they are.
+
+    Args:
+        panels: One panel, or several one above the other.
+        cmap: Name of the colour map.
+        limits: Ends of the scale.
+        label: What the colours are, with the unit.
+        extend: Which ends hold values beyond the scale.
+    """
+    mappable = ScalarMappable(Normalize(*limits), cmap)
+    figure = panels[0].figure
+    if len(panels) == 1:
+        # A panel keeps its image's shape: only what hangs on it has its height.
+        place = panels[0].inset_axes((1.04, 0.0, 0.05, 1.0))
+        bar = figure.colorbar(mappable, cax=place, extend=extend)
+    else:
+        bar = figure.colorbar(
+            mappable, ax=list(panels), extend=extend, aspect=20 * len(panels), pad=0.06
+        )
+    bar.set_label(label, fontsize=8)

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -16,6 +14,7 @@ from pictures.panels import (
     check_rows,
     class_key,
     class_outlines,
+    color_bar,
     crop,
     image_title,
     label_row,
@@ -31,9 +30,8 @@ from robustness.snapshots import Snapshot
 GRADIENT_UNIT = "d(sum of p) /\nd(intensity)"
 SCALE_PERCENTILE = 99.9
 
+_SIGNED_MAP = "gray"
 _POSITIVE_MAP = "magma"
-# Column of the grid: colour map, lower end in units of the scale, open ends.
-_BARS = {3: ("gray", -1.0, "both"), 5: (_POSITIVE_MAP, 0.0, "max")}
 _OVER_DARK = "#56B4E9"
 
 
@@ -60,32 +58,25 @@ def saliency_figure(
     first = rows[0][1]
     names = names_of_classes(first, class_names)
     box = valid_box(first.valid)
-    groups = [list(range(len(rows)))] if shared_scale else [[row] for row in range(len(rows))]
-    height, width = crop(first.valid, box).shape
+    shape = crop(first.valid, box).shape
     with figure_style():
-        size = grid_figsize(len(rows), 4, (height, width), extra_inches=(2.6, 0.9))
-        figure = Figure(figsize=(size[0], size[1] + 0.25 * len(rows)), layout="constrained")
-        grid = figure.add_gridspec(len(rows), 6, width_ratios=(1, 1, 1, 0.05, 1, 0.05))
-        panels = np.array(
-            [
-                [figure.add_subplot(grid[row, column]) for column in (0, 1, 2, 4)]
-                for row in range(len(rows))
-            ]
-        )
+        size = grid_figsize(len(rows), 4, (shape[0], shape[1]), extra_inches=(2.6, 0.9))
+        figure = Figure(figsize=(size[0], size[1] + 0.25 * len(rows)), layout="compressed")
+        panels = figure.subplots(len(rows), 4, squeeze=False)
         blank_ticks(panels.flat)
-        for group in groups:
-            scale = gradient_scale([rows[row][1] for row in group])
-            for row in group:
-                label, snapshot = rows[row]
-                show_image(panels[row, 0], snapshot, box)
-                label_row(panels[row, 0], label)
-                show_masks(panels[row, 1], crop(snapshot.mask, box))
-                _show_gradient(panels[row, 2], panels[row, 3], snapshot, box, scale)
-            for column, (cmap, low, ends) in _BARS.items():
-                place = figure.add_subplot(grid[group[0] : group[-1] + 1, column])
-                mappable = ScalarMappable(Normalize(low * scale, scale), cmap)
-                bar = figure.colorbar(mappable, cax=place, extend=ends)
-                bar.set_label(GRADIENT_UNIT, fontsize=8)
+        snapshots = [snapshot for _, snapshot in rows]
+        scales = [gradient_scale([snapshot]) for snapshot in snapshots]
+        if shared_scale:
+            scales = [gradient_scale(snapshots)] * len(rows)
+        for row, (label, snapshot), scale in zip(panels, rows, scales, strict=True):
+            show_image(row[0], snapshot, box)
+            label_row(row[0], label)
+            show_masks(row[1], crop(snapshot.mask, box))
+            _show_gradient(row[2], row[3], snapshot, box, scale)
+        groups = [panels] if shared_scale else np.split(panels, len(rows))
+        for group, scale in zip(groups, scales, strict=False):
+            color_bar(group[:, 2], _SIGNED_MAP, (-scale, scale), GRADIENT_UNIT, extend="both")
+            color_bar(group[:, 3], _POSITIVE_MAP, (0.0, scale), GRADIENT_UNIT, extend="max")
         channel = "" if first.image.shape[0] == 1 else " (channel 1)"
         titles = (image_title(first), "truth", f"gradient{channel}", f"positive gradient{channel}")
         for axes, title in zip(panels[0], titles, strict=True):
@@ -111,7 +102,7 @@ def gradient_scale(snapshots: Sequence[Snapshot]) -> float:
 
 def _show_gradient(signed: Axes, positive: Axes, shot: Snapshot, box: Box, scale: float) -> None:
     gradient = crop(shot.gradient[0], box)
-    signed.imshow(gradient, cmap="gray", vmin=-scale, vmax=scale)
+    signed.imshow(gradient, cmap=_SIGNED_MAP, vmin=-scale, vmax=scale)
     signed.set_xlabel(f"largest |gradient| {np.abs(gradient).max():.3g}", color=MUTED, fontsize=8)
     positive.imshow(np.maximum(gradient, 0.0), cmap=_POSITIVE_MAP, vmin=0.0, vmax=scale)
     class_outlines(positive, crop(shot.mask, box), _OVER_DARK)

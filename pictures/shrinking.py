@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -16,6 +14,7 @@ from pictures.panels import (
     check_rows,
     class_key,
     class_outlines,
+    color_bar,
     crop,
     key_line,
     label_row,
@@ -77,12 +76,8 @@ def shrinking_figure(rows: Sequence[Row], *, class_names: Sequence[str] = ()) ->
                 _show_probabilities(axes, probs, snapshot.mask, box)
         for axes, title in zip(grid[0], titles, strict=True):
             axes.set_title(title)
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(0.0, 1.0), PROBABILITY_MAP),
-            ax=list(grid.flat),
-            aspect=20 * len(rows),
-        )
-        bar.set_label("probability" if len(names) == 1 else "largest probability of all classes")
+        label = "probability" if len(names) == 1 else "largest probability\nof all classes"
+        color_bar(grid[:, -1], PROBABILITY_MAP, (0.0, 1.0), label)
         figure.suptitle(slice_title(first, f"Probabilities under {first.attack}"))
         key = _key(names)
         figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False)

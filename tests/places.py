@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,8 +25,8 @@ from mlflow import MlflowClient
 import main
 from tracking.store import open_client
 
-# Lightning's handlers keep what stood for stderr when it was first imported, which pytest has closed
-# since; without them its lines still reach pytest's own log.
+# Lightning's handlers keep what stood for stderr when it was first imported, which pytest has
+# closed since; without them its lines still reach pytest's own log.
 for _name in ("lightning", "lightning.fabric", lightning.__name__):
     logging.getLogger(_name).handlers.clear()
 
@@ -107,6 +108,25 @@ class Place:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLFLOW_TRACKING_URI", self.uri)
             yield
+
+    @contextmanager
+    def unharmed(self) -> Iterator[None]:
+        """Whatever is done inside, the store holds afterwards what it held before."""
+        files, rows = self._contents()
+        yield
+        files_after, rows_after = self._contents()
+        assert files.items() <= files_after.items()
+        assert rows <= rows_after
+
+    def _contents(self) -> tuple[dict[str, str], set[str]]:
+        """Every file of the store, and each row of its database as text."""
+        files = {
+            str(path.relative_to(self.store)): _sha256(path)
+            for path in self.store.rglob("*")
+            if path.is_file() and not path.name.startswith("mlflow.")
+        }
+        with sqlite3.connect(self.store / "mlflow.db") as database:
+            return files, set(database.iterdump())
 
     def run_ids(self) -> list[str]:
         """All runs of all experiments, the newest first."""

@@ -193,12 +193,16 @@ class RunLogger(Logger):
     def finalize(self, status: str) -> None:
         """Send what is left and close the run.
 
+        A training that failed sends nothing: what its last checkpoint holds is sent when it goes
+        on from there, and the rest is measured again then.
+
         Args:
             status: Lightning's word: ``success`` or ``failed``.
         """
         if self._client is None:
             return
-        self.send()
+        if status == "success" or self._evaluates:
+            self.send()
         if not self._evaluates:
             ended = "FINISHED" if status == "success" else "FAILED"
             self._client.set_terminated(str(self._run_id), ended)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.checkpoint import AtomicCheckpointIO, RunCheckpoint
+from callbacks.checkpoint import AtomicCheckpointIO, run_checkpoints
 from callbacks.run_state import CHECKPOINT_KEY, RunState
 from tests.callbacks.toy import ToyModule, train_loader, trainer, val_loader
 from tests.places import Place
@@ -43,7 +43,7 @@ def fit(logger: RunLogger, scores: list[float]) -> Scored:
     runner = trainer(
         Scores(scores),
         RunState({"model": {"loss": "bce"}}),
-        RunCheckpoint(),
+        *run_checkpoints(),
         logger=logger,
         epochs=len(scores),
         enable_checkpointing=True,

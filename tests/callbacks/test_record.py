@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from callbacks.record import Evaluation, record_evaluation
+from callbacks.record import Evaluation, record_curves, record_evaluation
 from robustness.counts import counts_frame
 from robustness.engine import evaluate, make_plan
 from robustness.snapshots import LargestSlices, Snapshot, take_snapshots
@@ -55,7 +55,8 @@ def test_scalars_and_curves_are_those_of_the_counts(
     place: Place, new_logger: NewLogger, frame: pd.DataFrame
 ) -> None:
     logger = new_logger()
-    record_evaluation(logger, Evaluation("test", 7, frame, METADATA, []), with_curves=True)
+    record_evaluation(logger, Evaluation("test", 7, frame, METADATA, []))
+    record_curves(logger, Evaluation("test", 7, frame, METADATA, []))
     logger.send()
     stored = place.client.get_run(str(logger.version)).data.metrics
     clean = dice_by_hand(frame, "clean")[0.0]
@@ -83,7 +84,8 @@ def test_nothing_in_the_keys_needs_escaping(
     place: Place, new_logger: NewLogger, frame: pd.DataFrame
 ) -> None:
     logger = new_logger()
-    record_evaluation(logger, Evaluation("test", 0, frame, METADATA, []), with_curves=True)
+    record_evaluation(logger, Evaluation("test", 0, frame, METADATA, []))
+    record_curves(logger, Evaluation("test", 0, frame, METADATA, []))
     keys = {key for key, *_ in logger.unsent}
     assert keys
     for key in keys:
@@ -94,7 +96,7 @@ def test_an_evaluation_that_is_not_the_last_draws_no_curves(
     place: Place, new_logger: NewLogger, frame: pd.DataFrame
 ) -> None:
     logger = new_logger()
-    record_evaluation(logger, Evaluation("val", 0, frame, METADATA, []), with_curves=False)
+    record_evaluation(logger, Evaluation("val", 0, frame, METADATA, []))
     keys = {key for key, *_ in logger.unsent}
     assert "val/topn_random/auc" in keys
     assert "val/topn_random/dice" not in keys
@@ -106,7 +108,8 @@ def test_counts_and_maps_come_back(
 ) -> None:
     logger = new_logger()
     found = Evaluation("test", 0, frame, METADATA, snapshots)
-    record_evaluation(logger, found, with_curves=True)
+    record_evaluation(logger, found)
+    record_curves(logger, found)
     (run,) = list_runs("trials")
     counts = fetch_counts(run, "test")
     assert counts is not None
@@ -121,8 +124,9 @@ def test_each_figure_is_a_picture_of_its_case(
 ) -> None:
     logger = new_logger()
     found = Evaluation("test", 3, frame, METADATA, snapshots)
-    record_evaluation(logger, found, with_curves=True)
-    record_evaluation(logger, found, with_curves=False)
+    record_evaluation(logger, found)
+    record_curves(logger, found)
+    record_evaluation(logger, found)
     paths = place.paths(str(logger.version))
     case = snapshots[0].case
     pictures = [f"{folder}/{case}.png" for folder in ("attacks", "margins", "masks", "saliency")]

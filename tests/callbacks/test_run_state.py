@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from callbacks.checkpoint import AtomicCheckpointIO, RunCheckpoint
+from callbacks.checkpoint import AtomicCheckpointIO, run_checkpoints
 from callbacks.robustness import RobustnessCallback, weights_sha256
 from callbacks.run_state import CHECKPOINT_KEY, RunState, run_logger
 from tests.callbacks.toy import ATTACKS, ToyModule, train_loader, trainer, val_loader
@@ -70,7 +70,7 @@ def fit(
         RobustnessCallback(list(ATTACKS), batch_size=16, pictures=1),
         RunState({"seed_everything": 3}),
         *callbacks,
-        RunCheckpoint(),
+        *run_checkpoints(),
         logger=logger,
         epochs=epochs,
         enable_checkpointing=True,

@@ -45,6 +45,7 @@ def test_the_losses_of_an_experiment_stand_side_by_side(
     for number in (0, 1):
         assert f"{mean_dice([made_frame(number)])['clean', 0.0]:.3f}" in printed
     assert "dice[/bold]" in printed
+    assert "Note: One seed only of bce, dice[/bold]: " in printed
     assert "Left out: focal seed 0" in printed
     assert "not attacked on the split test" in printed
     for path in (folder / "report.html", folder / "table.csv", folder / "figures"):
@@ -89,7 +90,7 @@ def test_an_unknown_experiment_and_one_without_counts_are_one_line(
     store_run(tmp_path, None, {"loss": "bce", "seed": "0"})
     assert "did you mean Task90_Blob?" in refused(capsys, "--experiment", "Task90_Blo")
     line = refused(capsys, "--experiment", EXPERIMENT)
-    assert "found 1 runs and none with counts of the split test" in line
+    assert "found 1 runs and none to compare on the split test (not attacked on the" in line
     assert not (place.store / "reports").exists()
 
 

@@ -18,12 +18,14 @@ from comparison.report_page import report_notes
 from comparison.selection import choose_runs, select_runs
 from tests.comparison.conftest import HOSTILE, Report
 from tests.comparison.made import (
+    CASES,
     ROWS,
     area_by_hand,
     made_counts,
     made_frame,
     made_run,
     mean_dice,
+    snapshots_of,
     store_run,
 )
 from tests.places import Place
@@ -193,13 +195,16 @@ def test_the_same_runs_give_the_same_files_and_replace_their_own_alone(
 ) -> None:
     (tmp_path / "figures").mkdir()
     stale = tmp_path / "figures" / "margins_gone_slice1.png"
-    own = [tmp_path / "notes.txt", tmp_path / "figures" / "mine.png"]
+    own = [
+        tmp_path / "notes.txt",
+        *(tmp_path / "figures" / name for name in ("mine.png", "figure1.png", "margins.png")),
+    ]
     for path in (stale, *own):
         path.write_text("old")
     with report.place.environment():
         write_report(report.selection, tmp_path, "python main.py compare --experiment '<i>'")
     assert not stale.exists()
-    assert [path.read_text() for path in own] == ["old", "old"]
+    assert [path.read_text() for path in own] == ["old"] * len(own)
     files = [path.relative_to(report.folder) for path in report.folder.rglob("*")]
     files = [path for path in files if (report.folder / path).is_file()]
     assert len(files) == 9
@@ -224,6 +229,20 @@ def test_what_cannot_be_written_leaves_the_old_report(place: Place, tmp_path: Pa
     (folder / "table.csv").rmdir()
     write_report(selection, folder, "compare")
     assert "The runs hold no pictures." in (folder / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_report_of_four_losses_and_four_pictured_cases_is_small(
+    place: Place, tmp_path: Path
+) -> None:
+    assert place.uri
+    for number, loss in enumerate(("bce", "batch_dice", "bce+batch_dice", "focal")):
+        snapshots = snapshots_of(number, CASES)
+        store_run(tmp_path, made_frame(number), {"loss": loss, "seed": "0"}, snapshots=snapshots)
+    write_report(select_runs("Task90_Blob", "test"), tmp_path, "compare")
+    page = tmp_path / "report.html"
+    assert page.read_text(encoding="utf-8").count("<details") == 4
+    assert page.stat().st_size < 5e6
 
 
 @pytest.mark.browser

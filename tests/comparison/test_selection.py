@@ -81,6 +81,23 @@ def test_runs_with_other_fingerprints_are_left_out(changed: dict[str, str], word
     assert "the newest run, run 3" in reasons(selection)["run 2"]
 
 
+@pytest.mark.parametrize("name", ["data", "split", "attacks"])
+def test_runs_without_a_fingerprint_are_paired_with_nothing(name: str) -> None:
+    words = {"data": "data", "split": "cases of the split", "attacks": "attacks"}[name]
+    without = made_counts(metadata={name: ""})
+    del without.metadata[name]
+    found: list[tuple[StoredRun, CountsFile | str]] = [
+        (made_run(4, "bce"), without),
+        (made_run(3, "dice"), without),
+        (made_run(2, "dice"), made_counts()),
+        (made_run(1, "bce"), made_counts()),
+    ]
+    selection = choose_runs("trials", "test", found)
+    assert chosen(selection) == ["run 1", "run 2"]
+    reason = f"its counts have no fingerprint of {words}"
+    assert reasons(selection) == {"run 4": reason, "run 3": reason}
+
+
 def test_runs_whose_tables_hold_something_else_are_left_out() -> None:
     frames = {
         "cases": made_frame(1, cases=CASES[:-1]),
@@ -139,7 +156,7 @@ def test_runs_come_from_the_store(place: Place, tmp_path: Path) -> None:
 
 def test_nothing_to_compare_is_an_input_error(place: Place, tmp_path: Path) -> None:
     run = store_run(tmp_path, made_frame(0), {"loss": "bce", "seed": "0"})
-    with pytest.raises(InputError, match=r"found 1 runs and none with counts of the split val"):
+    with pytest.raises(InputError, match=r"found 1 runs and none to compare on the split val"):
         select_runs("Task90_Blob", "val")
     with pytest.raises(InputError, match=r"did you mean Task90_Blob\?"):
         select_runs("Task90_Blub", "test")

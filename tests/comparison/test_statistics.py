@@ -9,7 +9,7 @@ from scipy import stats
 
 from comparison.statistics import half_width, loss_areas, loss_curves
 from robustness.curves import areas, mean_curves
-from tests.comparison.made import area_by_hand, case_scores, made_frame, mean_dice
+from tests.comparison.made import CASES, area_by_hand, case_scores, made_frame, mean_dice
 
 VALUES = ["dice", "low", "high", "seed_low", "seed_high"]
 
@@ -36,6 +36,32 @@ def test_dice_is_the_mean_over_seeds_of_each_case_then_over_cases(seeds: int) ->
     assert set(curves["seeds"]) == {seeds}
     assert set(curves["cases"]) == {4}
     assert set(curves["left_out"]) == {1}
+
+
+def test_dice_is_the_mean_over_cases_for_each_class_then_over_classes() -> None:
+    frames = [made_frame(seed, classes=("front", "back")) for seed in range(2)]
+    for frame in frames:
+        nothing = (frame["class"] == "back") & frame["case"].isin(CASES[:3])
+        frame.loc[nothing, ["tp", "fp", "fn"]] = 0
+    curves = loss_curves(frames)
+    classes = {
+        name: [frame[frame["class"] == name] for frame in frames] for name in ("front", "back")
+    }
+    for (attack, point), front in mean_dice(classes["front"]).items():
+        scores = case_scores(classes["back"])[attack, point]
+        (case,) = [case for case, seeds in scores.items() if seeds]
+        assert case == CASES[3]
+        back = float(np.mean(list(scores[case].values())))
+        row = at(curves, attack, point)
+        assert row["dice"] == pytest.approx((front + back) / 2, abs=1e-12)
+        assert row["left_out"] == 3
+        # The interval is that of what each case says: of its classes those that it has.
+        cases = case_scores(classes["front"])[attack, point]
+        means = [float(np.mean(list(cases[name].values()))) for name in CASES]
+        means[3] = (means[3] + back) / 2
+        half = float(stats.t(3).isf(0.025) * stats.sem(means))
+        ends = (max(row["dice"] - half, 0), min(row["dice"] + half, 1))
+        assert (row["low"], row["high"]) == pytest.approx(ends)
 
 
 def test_the_interval_over_cases_is_the_t_interval_of_the_means_of_cases() -> None:

@@ -1,6 +1,8 @@
 """Made slices: a disc in noise, zero-padded on the right and at the bottom."""
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from robustness.snapshots import Snapshot
 
@@ -41,6 +43,11 @@ def made_snapshot(
         points=np.array(levels),
         attacked_probs=np.stack([probabilities(5 * level) for level in levels]),
     )
+
+
+def all_axes(figure: Figure) -> list[Axes]:
+    """The axes of a figure with those that hang on another, as bars of one row do."""
+    return [axes for parent in figure.axes for axes in (parent, *parent.child_axes)]  # type: ignore[attr-defined]
 
 
 def cropped(array: np.ndarray) -> np.ndarray:

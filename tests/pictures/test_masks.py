@@ -1,5 +1,6 @@
 """Figure 7: masks at p > 0.5 with the Dice that a count by hand gives."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
 from pictures.masks import masks_figure, slice_dice
+from pictures.style import to_png_bytes
 from tests.pictures.slices import cropped, made_snapshot
 
 
@@ -51,14 +53,39 @@ def test_dice_counts_what_is_predicted_in_padding() -> None:
     assert title == f"prediction, Dice {expected:.3f}"
 
 
-def test_classes_have_a_dice_each_and_both_empty_has_none() -> None:
+def test_classes_have_a_dice_each() -> None:
     snapshot = made_snapshot(classes=2)
     mask, probs = snapshot.mask.copy(), snapshot.mask.astype(np.float32)
     mask[1] = probs[1] = 0
     empty = replace(snapshot, mask=mask, probs=probs)
     figure = masks_figure([("bce", empty)], class_names=["front", "back"])
-    assert figure.axes[1].get_title() == "prediction, Dice 1.000 / none (both empty)"
+    assert figure.axes[1].get_title() == "prediction, Dice\n1.000 / none"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["front", "back"]
+
+
+def test_a_mask_without_background_is_framed() -> None:
+    snapshot = made_snapshot()
+    full = replace(snapshot, probs=np.ones_like(snapshot.probs))
+    predicted = masks_figure([("bce", full)]).axes[1]
+    assert np.asarray(predicted.images[0].get_array()).min() == 1
+    assert all(spine.get_visible() for spine in predicted.spines.values())
+
+
+def test_both_empty_has_no_dice() -> None:
+    snapshot = made_snapshot()
+    empty = replace(snapshot, mask=snapshot.mask & False, probs=snapshot.probs * 0)
+    assert (
+        masks_figure([("bce", empty)]).axes[1].get_title() == "prediction, Dice none (both empty)"
+    )
+
+
+def test_the_titles_of_many_classes_do_not_meet() -> None:
+    snapshot = made_snapshot(classes=4, channels=4)
+    figure = masks_figure([("bce", replace(snapshot, probs=snapshot.probs * 0))])
+    to_png_bytes(figure)
+    extents = [axes.title.get_window_extent() for axes in figure.axes]
+    for left, right in itertools.pairwise(extents):
+        assert left.x1 < right.x0
 
 
 def test_no_row_is_refused() -> None:

@@ -64,6 +64,15 @@ def test_an_outline_runs_midway_and_closes_at_the_border() -> None:
     assert corners[0].tolist() == corners[-1].tolist()
 
 
+def test_an_outline_at_the_border_does_not_move_the_image() -> None:
+    axes = new_axes()
+    mask = np.ones((4, 6), bool)
+    show_masks(axes, mask[None])
+    outline(axes, mask, color="red")
+    assert axes.get_xlim() == (-0.5, 5.5)
+    assert axes.get_ylim() == (3.5, -0.5)
+
+
 @given(st.integers(1, 8))
 def test_masks_keep_their_classes_apart(classes: int) -> None:
     masks = np.zeros((classes, 3, classes + 1), bool)

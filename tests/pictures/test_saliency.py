@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pictures.saliency import GRADIENT_UNIT, gradient_scale, saliency_figure
 from pictures.style import to_png_bytes
 from robustness.snapshots import Snapshot
-from tests.pictures.slices import HEIGHT, WIDTH, cropped, made_snapshot
+from tests.pictures.slices import HEIGHT, WIDTH, all_axes, cropped, made_snapshot
 
 
 def panels(figure: Figure) -> list[Axes]:
@@ -18,7 +18,7 @@ def panels(figure: Figure) -> list[Axes]:
 
 
 def bars(figure: Figure) -> list[Axes]:
-    return [axes for axes in figure.axes if axes.get_ylabel() == GRADIENT_UNIT]
+    return [axes for axes in all_axes(figure) if axes.get_ylabel() == GRADIENT_UNIT]
 
 
 def scaled(snapshot: Snapshot, factor: float) -> Snapshot:
@@ -77,6 +77,28 @@ def test_padding_neither_sets_the_scale_nor_is_hidden_in_silence() -> None:
     inside = 0.5 * HEIGHT * WIDTH
     hidden = 100.0 * (32 * 32 - HEIGHT * WIDTH)
     assert positive.get_xlabel().startswith(f"{hidden / (hidden + inside):.0%} of")
+
+
+def test_the_bars_of_one_row_are_as_high_as_its_panels() -> None:
+    figure = saliency_figure([("bce", made_snapshot())])
+    to_png_bytes(figure)
+    panel = panels(figure)[2].get_window_extent()
+    for bar in bars(figure):
+        unit = bar.yaxis.label.get_window_extent()
+        # Open ends stand above and below the bar, inside of the panel's height.
+        assert panel.y0 - 0.5 <= bar.get_window_extent().y0
+        assert bar.get_window_extent().y1 <= panel.y1 + 0.5
+        assert panel.y0 <= unit.y0
+        assert unit.y1 <= panel.y1
+
+
+def test_panels_of_all_columns_have_one_size() -> None:
+    for shared in (False, True):
+        rows = [("bce", made_snapshot(0)), ("dice", made_snapshot(1))]
+        figure = saliency_figure(rows, shared_scale=shared)
+        to_png_bytes(figure)
+        sizes = np.array([axes.get_window_extent().size for axes in panels(figure)])
+        np.testing.assert_allclose(sizes, sizes[:1].repeat(8, axis=0), atol=1)
 
 
 def test_a_gradient_of_zero_is_drawn() -> None:
