@@ -22,9 +22,9 @@ def run_checkpoints(monitor: str = "val/dice") -> list[Callback]:
         monitor: Metric that says which epoch is the best; the highest wins.
 
     Returns:
-        The last epoch's first: a run goes on from there.
+        The best epoch's first, so that the last epoch's file, from which a run goes on, knows it.
     """
-    return [RunCheckpoint("last", None), RunCheckpoint("best", monitor)]
+    return [RunCheckpoint("best", monitor), RunCheckpoint("last", None)]
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -47,8 +47,10 @@ class RunCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the run's folder; rank zero knows the run and tells the others."""
+        if stage != "fit":
+            return
         logger = run_logger(trainer)
-        if stage == "fit" and logger is not None:
+        if logger is not None:
             run_id = trainer.strategy.broadcast(logger.version)
             self.dirpath = str(runs_dir() / "checkpoints" / str(run_id))
         super().setup(trainer, pl_module, stage)

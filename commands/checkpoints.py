@@ -4,7 +4,7 @@ import pickle
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ class CheckpointInfo:
     Attributes:
         run_id: Its id in the store; None if it was trained without one.
         settings: What it was made with, by section of the configuration.
+        shapes: Shape of each tensor of its network, by name.
     """
 
     run_id: str | None
     settings: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path) -> CheckpointInfo:
@@ -46,7 +48,7 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
         raise InputError(msg)
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
         msg = (
             f"--ckpt_path: {path} is broken or holds more than tensors and plain values; "
             "expected a checkpoint that fit wrote; give another one"
@@ -56,7 +58,8 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
     if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
         msg = f"--ckpt_path: {path} was not written by fit of this project; give one that was"
         raise InputError(msg)
-    return CheckpointInfo(found.get("run_id"), found["settings"])
+    shapes = {name: tuple(tensor.shape) for name, tensor in stored.get("state_dict", {}).items()}
+    return CheckpointInfo(found.get("run_id"), found["settings"], shapes)
 
 
 @contextmanager

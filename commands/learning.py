@@ -8,6 +8,7 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from callbacks.checkpoint import run_checkpoints
 from callbacks.opening import Opening
@@ -16,6 +17,7 @@ from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState, run_logger
 from callbacks.save_config import SaveConfig
 from commands.checkpoints import CheckpointInfo, read_checkpoint, settings_file
+from commands.config_files import check_config_files
 from commands.messages import parser_message
 from commands.quiet import quiet_libraries
 from datamodules.datamodule import DecathlonDataModule
@@ -25,6 +27,7 @@ from robustness.pixel_attacks import CountAttack, LevelAttack
 from tracking.store import project_dir, runs_dir
 
 DEFAULT_CONFIG = project_dir() / "conf" / "default.yaml"
+_LARGEST_SEED = 2**32 - 1  # what NumPy takes
 _SUBCOMMANDS = ("fit", "validate", "test")
 
 
@@ -93,8 +96,10 @@ class SegStressCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
         """Parse twice where there is a checkpoint: what it was made with are then the defaults."""
+        check_config_files(args)
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
+        _check_seed(self.config[command].seed_everything)
         path = self.config[command].get("ckpt_path")
         if path is None:
             if command != "fit":
@@ -109,6 +114,8 @@ class SegStressCLI(LightningCLI):
             subparser = self._subcommand_parsers[command]
             subparser.default_config_files = [str(DEFAULT_CONFIG), str(file)]
             super().parse_arguments(parser, args)
+        if command == "fit":
+            self._check_schedule(self.checkpoint)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let the checkpoint's hyperparameters override options."""
@@ -117,8 +124,10 @@ class SegStressCLI(LightningCLI):
         """Build trainer, model and data; settings that they refuse are the user's to mend."""
         try:
             super().instantiate_classes()
-        except ValueError as error:
+        except (ValueError, MisconfigurationException) as error:
             raise InputError(parser_message(str(error))) from error
+        if self.checkpoint is not None:
+            self._check_network(self.checkpoint)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """Add the callbacks that every run has, whatever list a user's YAML sets."""
@@ -136,13 +145,36 @@ class SegStressCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say what can follow, or do it."""
         logger = run_logger(self.trainer)
-        checkpoint = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        folder = getattr(self.trainer.checkpoint_callback, "dirpath", None)
         if self.config.fit.test_after_fit:
+            if logger is not None and logger.version is not None:
+                logger.adopt(logger.version, evaluate=True)
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-        elif checkpoint:
-            say(self.trainer, f"Next: python main.py test --ckpt_path {checkpoint}")
+        elif folder is not None:
+            say(self.trainer, f"Next: python main.py test --ckpt_path {folder}/last.ckpt")
         if logger is not None:
             say(self.trainer, f"Then: python main.py compare --experiment {logger.name}")
+
+    def _check_schedule(self, checkpoint: CheckpointInfo) -> None:
+        """Refuse a longer training, before anything of the run is touched."""
+        begun = checkpoint.settings.get("trainer", {}).get("max_epochs")
+        wanted = self.config.fit.trainer.max_epochs
+        if isinstance(begun, int) and isinstance(wanted, int) and 0 < begun < wanted:
+            msg = (
+                f"--ckpt_path: its learning rate follows a cycle of {begun} epochs, found "
+                f"--trainer.max_epochs {wanted}; resume with {begun}, or begin a new run"
+            )
+            raise InputError(msg)
+
+    def _check_network(self, checkpoint: CheckpointInfo) -> None:
+        built = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
+        if built != checkpoint.shapes:
+            names = set(built.items()) ^ set(checkpoint.shapes.items())
+            msg = (
+                f"--ckpt_path: its network is another one than the options give (as in "
+                f"{min(name for name, _ in names)}); leave out the options for network and labels"
+            )
+            raise InputError(msg)
 
     def _settings(self) -> dict[str, Any]:
         """What the run is made with, as plain values and without what is linked."""
@@ -174,3 +206,9 @@ class SegStressCLI(LightningCLI):
         logger.describe(params, {})
         if self.checkpoint is not None and self.checkpoint.run_id is not None:
             logger.adopt(self.checkpoint.run_id, evaluate=self.subcommand != "fit")
+
+
+def _check_seed(seed: object) -> None:
+    if isinstance(seed, int) and not 0 <= seed <= _LARGEST_SEED:
+        msg = f"--seed_everything: found {seed}, expected 0 to {_LARGEST_SEED}; choose another seed"
+        raise InputError(msg)

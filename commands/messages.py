@@ -7,11 +7,17 @@ from difflib import get_close_matches
 _LONGEST = 400
 _KEY = r'Parser key "(?P<key>[^"]+)": '
 _TYPE = re.compile(_KEY + r"Expected a <class '(?P<type>\w+)'>\. Got value: (?P<found>.*)")
+_CHOICE = re.compile(
+    _KEY + r"Expected a typing\.Literal\[(?P<choices>[^\]]*)\]\. Got value: (?P<found>.*)"
+)
 _UNION = re.compile(
     _KEY + r"Does not validate against any of the Union subtypes "
     r"Subtypes: \[(?P<types>[^\]]*)\].*Given value: (?P<found>.*)"
 )
-_CLASS = re.compile(_KEY + r".*Expected a dot import path string: (?P<found>\S+)")
+_CLASS = re.compile(
+    _KEY
+    + r".*(?:Expected a dot import path string: |Problem with given class_path ')(?P<found>[\w.]+)"
+)
 _UNKNOWN = re.compile(r"[Uu]nrecognized arguments: (?P<option>-\S+)")
 _WORDS = {
     "int": "a whole number",
@@ -36,6 +42,8 @@ def parser_message(message: str, options: Iterable[str] = (), classes: Iterable[
     line = " ".join(message.split())
     if found := _TYPE.search(line):
         line = f"--{found['key']}: found {found['found']}, expected {_word(found['type'])}"
+    elif found := _CHOICE.search(line):
+        line = f"--{found['key']}: found {found['found']}, expected one of {found['choices']}"
     elif found := _UNION.search(line):
         words = [_word(name) for name in re.findall(r"'(?:\w+\.)*(\w+)'", found["types"])]
         line = f"--{found['key']}: found {found['found']}, expected {' or '.join(words)}"

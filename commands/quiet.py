@@ -16,6 +16,8 @@ _WARNINGS = (
     "The number of training batches .* is smaller than the logging interval",
     # Slices are read from memory maps in far less time than a step takes.
     "The '.*' does not have many workers",
+    # An evaluation keeps no checkpoints, and so needs nothing of the callbacks that do.
+    "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
     # Resuming writes into the run's own folder.
     "Checkpoint directory .* exists and is not empty",
 )

@@ -13,6 +13,7 @@ from comparison.figures import PictureCase, attack_title
 from comparison.report_charts import chart, figure_data, json_for_page
 from comparison.selection import Selection
 from comparison.table import measure_words, measures
+from pictures.style import to_webp_bytes
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _INTERVALS = (("", "low", "high"), ("seeds ", "seed_low", "seed_high"))
@@ -166,7 +167,8 @@ def _case(case: PictureCase, drawn: Mapping[str, bytes], is_open: bool) -> str:
 
 
 def _image(png: bytes, words: str) -> str:
-    return f'<img alt="{words}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    data = base64.b64encode(to_webp_bytes(png)).decode()
+    return f'<img alt="{words}" src="data:image/webp;base64,{data}">'
 
 
 def _runs(selection: Selection) -> str:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
 
 from errors import InputError
 
@@ -69,7 +70,7 @@ def open_client() -> MlflowClient:
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
             return client
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = " ".join(str(error).split())
         msg = f"tracking store {uri}: cannot be opened ({reason:.200}); check MLFLOW_TRACKING_URI"
         raise InputError(msg) from error

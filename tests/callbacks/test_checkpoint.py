@@ -38,10 +38,28 @@ class Scored(ToyModule):
         pass
 
 
-def fit(logger: RunLogger, scores: list[float]) -> Scored:
+class InterruptionError(RuntimeError):
+    """What stands for a crash."""
+
+
+class InterruptAt(Callback):
+    """Raises when an epoch begins."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise InterruptionError
+
+
+def fit(
+    logger: RunLogger, scores: list[float], *callbacks: Callback, checkpoint: Path | None = None
+) -> Scored:
     module = Scored()
     runner = trainer(
         Scores(scores),
+        *callbacks,
         RunState({"model": {"loss": "bce"}}),
         *run_checkpoints(),
         logger=logger,
@@ -49,7 +67,7 @@ def fit(logger: RunLogger, scores: list[float]) -> Scored:
         enable_checkpointing=True,
         plugins=[AtomicCheckpointIO()],
     )
-    runner.fit(module, train_loader(), val_loader())
+    runner.fit(module, train_loader(), val_loader(), ckpt_path=checkpoint, weights_only=True)
     return module
 
 
@@ -83,6 +101,24 @@ def test_the_best_stays_the_best_when_it_comes_first(place: Place, new_logger: N
     fit(logger, [0.9, 0.5])
     best = torch.load(place.checkpoint(str(logger.version), "best"), weights_only=True)
     assert best["epoch"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_the_best_stays_the_best_when_the_run_goes_on(
+    epoch: int, place: Place, new_logger: NewLogger
+) -> None:
+    logger, scores = new_logger(), [0.5, 0.9, 0.7, 0.8]
+    with pytest.raises(InterruptionError):
+        fit(logger, scores, InterruptAt(epoch))
+    run_id = str(logger.version)
+    resumed = new_logger()
+    resumed.adopt(run_id, evaluate=False)
+    fit(resumed, scores, checkpoint=place.checkpoint(run_id))
+    last, best = (
+        torch.load(place.checkpoint(run_id, name), weights_only=True) for name in ("last", "best")
+    )
+    assert (last["epoch"], best["epoch"]) == (3, 1)
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:

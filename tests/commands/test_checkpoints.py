@@ -34,8 +34,10 @@ def refused(path: Path) -> str:
 @pytest.mark.parametrize("run_id", ["a" * 32, None])
 def test_a_checkpoint_tells_its_run_and_settings(tmp_path: Path, run_id: str | None) -> None:
     state = {"run_id": run_id, "unsent": [["val/dice", 0, 17, 0.5]], "settings": SETTINGS}
-    path = write(tmp_path / "last.ckpt", {"state_dict": {}, CHECKPOINT_KEY: state})
-    assert read_checkpoint(path) == CheckpointInfo(run_id, SETTINGS)
+    weights = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
+    path = write(tmp_path / "last.ckpt", {"state_dict": weights, CHECKPOINT_KEY: state})
+    shapes = {"weight": (2, 3), "bias": (2,)}
+    assert read_checkpoint(path) == CheckpointInfo(run_id, SETTINGS, shapes)
 
 
 @pytest.mark.parametrize("name", ["nothing.ckpt", "."])
@@ -110,7 +112,7 @@ def test_a_file_that_would_run_code_is_refused_and_does_not(tmp_path: Path) -> N
 @pytest.mark.parametrize(("fit", "kept"), [(True, SETTINGS), (False, {**SETTINGS})])
 def test_only_a_training_goes_on_under_the_same_trainer(fit: bool, kept: dict[str, Any]) -> None:
     expected = {key: value for key, value in kept.items() if fit or key != "trainer"}
-    info = CheckpointInfo("a", dict(SETTINGS))
+    info = CheckpointInfo("a", dict(SETTINGS), {})
     with settings_file(info, fit=fit) as file:
         assert yaml.safe_load(file.read_text(encoding="utf-8")) == expected
     assert not file.exists()

@@ -292,7 +292,7 @@ def test_two_processes_share_the_slices(root: Path, tmp_path: Path) -> None:
 @pytest.mark.real
 def test_real_hippocampus_batches(hippocampus: DecathlonDataModule) -> None:
     batch = next(iter(hippocampus.train_dataloader()))
-    assert batch["image"].shape == batch["mask"].shape == (32, 1, 64, 64)
+    assert batch["image"].shape == batch["mask"].shape == (16, 1, 64, 64)
     assert hippocampus.class_names == ("foreground",)
     images = [hippocampus.store.arrays(case)[0] for case in hippocampus.store.records]
     assert {float(image.min()) for image in images} == {0.0}

@@ -47,7 +47,10 @@ def made_snapshot(
 
 def all_axes(figure: Figure) -> list[Axes]:
     """The axes of a figure with those that hang on another, as bars of one row do."""
-    return [axes for parent in figure.axes for axes in (parent, *parent.child_axes)]  # type: ignore[attr-defined]
+    found: list[Axes] = []
+    for axes in figure.axes:
+        found += [axes, *(child for child in axes.child_axes if isinstance(child, Axes))]
+    return found
 
 
 def cropped(array: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ import itertools
 from random import Random
 
 import matplotlib
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from pictures.style import (
     loss_styles,
     order_losses,
     to_png_bytes,
+    to_webp_bytes,
     wrap_label,
 )
 
@@ -114,3 +116,15 @@ def test_a_figure_is_the_same_png_each_time() -> None:
     image = Image.open(io.BytesIO(first))
     assert (image.format, image.size) == ("PNG", (300, 200))
     assert "Software" not in image.info
+
+
+def test_webp_holds_the_same_pixels_in_fewer_bytes() -> None:
+    with figure_style():
+        figure = Figure(figsize=(3, 2))
+        figure.subplots().imshow(np.random.default_rng(0).random((20, 30)), cmap="magma")
+    png = to_png_bytes(figure)
+    webp = to_webp_bytes(png)
+    assert webp == to_webp_bytes(png)
+    assert len(webp) < len(png)
+    first, second = (Image.open(io.BytesIO(data)).convert("RGB") for data in (png, webp))
+    assert first.tobytes() == second.tobytes()

@@ -72,7 +72,7 @@ def network(cases: list[list[Slice]]) -> nn.Module:
         torch.manual_seed(0)
         network = UNet(1, 1, channels=(8, 16, 32))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
-    for _ in range(120):
+    for _ in range(180):
         batch = as_batch([slices[number] for number in draw.choice(len(slices), 16)])
         logits = network(batch["image"])
         probs = logits.sigmoid()
