@@ -119,6 +119,17 @@ def _add_loss(
         hovertemplate="Dice %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], "
         "mean change of a pixel %{customdata[2]:.5f}",
     )
+    clean = float(found.loc[found["attack"] == CLEAN, "dice"].iloc[0])
+    figure.add_scatter(
+        x=[points[0], points[-1]],
+        y=[clean, clean],
+        name=f"{name}, no attack",
+        mode="lines",
+        line={"color": style.color, "dash": "dot", "width": 1},
+        legendgroup=name,
+        showlegend=False,
+        hoverinfo="skip",
+    )
     control = found[found["attack"] == attack + CONTROL]
     if not control.empty:
         figure.add_scatter(

@@ -180,14 +180,20 @@ def _runs(selection: Selection) -> str:
             compared.run.run_id,
             f"{compared.run.start_time:%Y-%m-%d %H:%M} UTC",
             compared.run.status,
-            compared.run.tags.get("segstress.revision", "unknown"),
-            compared.counts.metadata.get("checkpoint_sha256", "unknown")[:12],
+            _short(compared.run.tags.get("segstress.revision", "unknown")),
+            _short(compared.counts.metadata.get("checkpoint_sha256", "unknown")),
         )
         for runs in selection.by_loss().values()
         for compared in runs
     )
     heads = ("loss", "seed", "fold", "run", "started", "status", "revision", "weights (sha256)")
     return _plain_table(heads, rows)
+
+
+def _short(digest: str) -> str:
+    """The first 12 digits of a hash, and what stands after it."""
+    digits, dash, rest = digest.partition("-")
+    return f"{digits[:12]}{dash}{rest}"
 
 
 def _left_out(selection: Selection) -> str:

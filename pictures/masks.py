@@ -1,5 +1,6 @@
 """Figure 7: image, prediction and truth side by side, with the Dice of the slice."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,9 @@ from pictures.panels import (
 from pictures.style import figure_style, grid_figsize
 
 _THRESHOLD = 0.5
+# More would stand over the neighbouring panels, or beyond the figure.
+_DICE_IN_LINE = 3
+_NAMES_IN_LINE = 4
 
 
 def masks_figure(rows: Sequence[Row], *, class_names: Sequence[str] = ()) -> Figure:
@@ -43,10 +47,12 @@ def masks_figure(rows: Sequence[Row], *, class_names: Sequence[str] = ()) -> Fig
     box = valid_box(first.valid)
     shape = crop(first.valid, box).shape
     with figure_style():
-        size = grid_figsize(
-            len(rows), 3, (shape[0], shape[1]), extra_inches=(0.5, 0.5 + 0.3 * (len(names) > 1))
-        )
-        figure = Figure(figsize=(size[0], size[1] + 0.2 * len(rows)), layout="compressed")
+        several = len(names) > 1
+        title_lines = 1 + several * math.ceil(len(names) / _DICE_IN_LINE)
+        key_lines = several * math.ceil(len(names) / _NAMES_IN_LINE)
+        words = 0.5 + 0.25 * key_lines + 0.2 * title_lines * len(rows)
+        size = grid_figsize(len(rows), 3, (shape[0], shape[1]), extra_inches=(0.5, words))
+        figure = Figure(figsize=size, layout="compressed")
         grid = figure.subplots(len(rows), 3, squeeze=False)
         blank_ticks(grid.flat)
         for axes, (label, snapshot) in zip(grid, rows, strict=True):
@@ -59,9 +65,11 @@ def masks_figure(rows: Sequence[Row], *, class_names: Sequence[str] = ()) -> Fig
         grid[0, 0].set_title(image_title(first))
         grid[0, 2].set_title("truth")
         figure.suptitle(slice_title(first, "Masks"))
-        if len(names) > 1:
+        if several:
             key = class_key(names, "white")
-            figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False)
+            figure.legend(
+                handles=key, loc="outside lower center", ncols=_NAMES_IN_LINE, frameon=False
+            )
     return figure
 
 
@@ -87,6 +95,8 @@ def _dice_title(predicted: np.ndarray, truth: np.ndarray) -> str:
     if len(dice) == 1:
         return f"prediction, Dice {'none (both empty)' if np.isnan(dice[0]) else f'{dice[0]:.3f}'}"
     words = ["none" if np.isnan(value) else f"{value:.3f}" for value in dice]
-    # More than three stand over the neighbouring panels.
-    lines = [" / ".join(words[start : start + 3]) for start in range(0, len(words), 3)]
+    lines = [
+        " / ".join(words[start : start + _DICE_IN_LINE])
+        for start in range(0, len(words), _DICE_IN_LINE)
+    ]
     return "\n".join(["prediction, Dice", *lines])

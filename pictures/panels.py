@@ -185,13 +185,7 @@ def color_bar(
         extend: Which ends hold values beyond the scale.
     """
     mappable = ScalarMappable(Normalize(*limits), cmap)
-    figure = panels[0].figure
-    if len(panels) == 1:
-        # A panel keeps its image's shape: only what hangs on it has its height.
-        place = panels[0].inset_axes((1.04, 0.0, 0.05, 1.0))
-        bar = figure.colorbar(mappable, cax=place, extend=extend)
-    else:
-        bar = figure.colorbar(
-            mappable, ax=list(panels), extend=extend, aspect=20 * len(panels), pad=0.06
-        )
+    bar = panels[0].figure.colorbar(
+        mappable, ax=list(panels), extend=extend, aspect=20 * len(panels), pad=0.06
+    )
     bar.set_label(label, fontsize=8)

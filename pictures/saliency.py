@@ -82,7 +82,7 @@ def saliency_figure(
         for axes, title in zip(panels[0], titles, strict=True):
             axes.set_title(title)
         figure.suptitle(slice_title(first, "Saliency"))
-        figure.legend(handles=_key(names), loc="outside lower center", ncols=4, frameon=False)
+        figure.legend(handles=_key(names), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

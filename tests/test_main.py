@@ -96,7 +96,8 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 def test_a_process_says_one_line_and_ends_with_status_2(
     arguments: list[str], words: list[str], place: Place
 ) -> None:
-    done = in_a_process(place, *arguments, "--config", str(place.config))
+    command, *options = arguments
+    done = in_a_process(place, command, "--config", str(place.config), *options)
     assert done.returncode == 2
     line = last_line(done)
     assert all(word in line for word in words)

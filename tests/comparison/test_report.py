@@ -115,6 +115,7 @@ def test_the_charts_draw_the_same_numbers(report: Report, page: Page) -> None:
                 assert tops == pytest.approx(curve["seed_high"])
             else:
                 assert "error_y" not in line
+            assert traces[f"{name}, no attack"]["y"] == pytest.approx([data[loss]["clean"]] * 2)
             control = traces.get(f"{name}, random pixels")
             assert (control is None) == (attack != "topn_random")
             if control:
@@ -166,7 +167,8 @@ def test_the_page_says_what_was_compared_and_what_was_not(report: Report, page: 
     assert "2 losses, 3 runs, seeds 0, 1; 4 volumes of the split test" in page.text
     for compared in report.selection.runs:
         assert compared.run.run_id in page.text
-        assert compared.run.tags["segstress.revision"] in page.text
+        assert compared.run.tags["segstress.revision"][:12] in page.text
+        assert compared.counts.metadata["checkpoint_sha256"][:12] in page.text
     assert "not attacked on the split test" in page.text
     assert page.text.count("95 %") > 1
 

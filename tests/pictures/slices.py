@@ -1,8 +1,6 @@
 """Made slices: a disc in noise, zero-padded on the right and at the bottom."""
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from robustness.snapshots import Snapshot
 
@@ -43,14 +41,6 @@ def made_snapshot(
         points=np.array(levels),
         attacked_probs=np.stack([probabilities(5 * level) for level in levels]),
     )
-
-
-def all_axes(figure: Figure) -> list[Axes]:
-    """The axes of a figure with those that hang on another, as bars of one row do."""
-    found: list[Axes] = []
-    for axes in figure.axes:
-        found += [axes, *(child for child in axes.child_axes if isinstance(child, Axes))]
-    return found
 
 
 def cropped(array: np.ndarray) -> np.ndarray:

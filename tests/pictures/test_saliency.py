@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pictures.saliency import GRADIENT_UNIT, gradient_scale, saliency_figure
 from pictures.style import to_png_bytes
 from robustness.snapshots import Snapshot
-from tests.pictures.slices import HEIGHT, WIDTH, all_axes, cropped, made_snapshot
+from tests.pictures.slices import HEIGHT, WIDTH, cropped, made_snapshot
 
 
 def panels(figure: Figure) -> list[Axes]:
@@ -18,7 +18,7 @@ def panels(figure: Figure) -> list[Axes]:
 
 
 def bars(figure: Figure) -> list[Axes]:
-    return [axes for axes in all_axes(figure) if axes.get_ylabel() == GRADIENT_UNIT]
+    return [axes for axes in figure.axes if axes.get_ylabel() == GRADIENT_UNIT]
 
 
 def scaled(snapshot: Snapshot, factor: float) -> Snapshot:

@@ -8,7 +8,7 @@ from matplotlib.contour import QuadContourSet
 
 from pictures.shrinking import shrinking_figure
 from pictures.style import to_png_bytes
-from tests.pictures.slices import LEVELS, all_axes, cropped, made_snapshot
+from tests.pictures.slices import LEVELS, cropped, made_snapshot
 
 
 def test_each_point_has_its_probabilities_and_its_title() -> None:
@@ -47,9 +47,7 @@ def test_several_classes_show_the_largest_probability() -> None:
     figure = shrinking_figure([("bce", snapshot)], class_names=["front", "back"])
     shown = figure.axes[0].images[0].get_array()
     np.testing.assert_array_equal(shown, cropped(np.maximum(*snapshot.probs)))
-    (label,) = [
-        axes.yaxis.label for axes in all_axes(figure) if axes.get_ylabel().startswith("largest")
-    ]
+    (label,) = [axes.yaxis.label for axes in figure.axes if axes.get_ylabel().startswith("largest")]
     assert label.get_text().split() == ["largest", "probability", "of", "all", "classes"]
     to_png_bytes(figure)
     inside, page = label.get_window_extent(), figure.get_window_extent()
