@@ -46,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except SystemExit as ended:
+        # Lightning ends a training on SIGTERM with an exit of its own that carries no status.
+        if type(ended) is not SystemExit:
+            return 143
+        raise
     return status
 
 

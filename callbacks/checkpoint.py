@@ -55,6 +55,11 @@ class RunCheckpoint(ModelCheckpoint):
             self.dirpath = str(runs_dir() / "checkpoints" / str(run_id))
         super().setup(trainer, pl_module, stage)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, unless nothing was validated yet that could be the best."""
+        if self.monitor is None or self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it, and loads tensors and plain types only.

@@ -22,7 +22,14 @@ _WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
 )
 # Lightning's advertisements, and its remarks on processes that are not there.
-_LOG_LINES = ("litlogger", "litmodels", "TPU available", "to estimate number of stepping batches")
+_LOG_LINES = (
+    "litlogger",
+    "Seed set to",
+    "GPU available",
+    "litmodels",
+    "TPU available",
+    "to estimate number of stepping batches",
+)
 
 
 def quiet_libraries() -> None:

@@ -24,7 +24,7 @@ from pictures.style import figure_style, grid_figsize
 
 _THRESHOLD = 0.5
 # More would stand over the neighbouring panels, or beyond the figure.
-_DICE_IN_LINE = 3
+_DICE_IN_LINE = 2
 _NAMES_IN_LINE = 4
 
 
@@ -62,7 +62,7 @@ def masks_figure(rows: Sequence[Row], *, class_names: Sequence[str] = ()) -> Fig
             show_masks(axes[1], crop(predicted, box))
             axes[1].set_title(_dice_title(predicted, snapshot.mask))
             show_masks(axes[2], crop(snapshot.mask, box))
-        grid[0, 0].set_title(image_title(first))
+        grid[0, 0].set_title(image_title(first).replace(" (", "\n("))
         grid[0, 2].set_title("truth")
         figure.suptitle(slice_title(first, "Masks"))
         if several:

@@ -72,6 +72,8 @@ def network(cases: list[list[Slice]]) -> nn.Module:
         torch.manual_seed(0)
         network = UNet(1, 1, channels=(8, 16, 32))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    # Falling to nothing, so that the last few steps do not decide how good the network is.
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, total_iters=180)
     for _ in range(180):
         batch = as_batch([slices[number] for number in draw.choice(len(slices), 16)])
         logits = network(batch["image"])
@@ -81,6 +83,7 @@ def network(cases: list[list[Slice]]) -> nn.Module:
         optimizer.zero_grad()
         (bce + 1 - overlap).backward()
         optimizer.step()
+        schedule.step()
     return network.eval()
 
 
