@@ -77,6 +77,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint in one step; see the base class."""
         final = Path(path)
         final.parent.mkdir(parents=True, exist_ok=True)
+        # One process writes a run's checkpoints: what lies here was left by one that was killed.
+        for left in final.parent.glob(f"{final.name}.*.partial"):
+            left.unlink(missing_ok=True)
         partial = final.with_name(f"{final.name}.{os.getpid()}.partial")
         try:
             with partial.open("wb") as file:

@@ -1,10 +1,12 @@
 """Ties a run to its checkpoints, so that a run that was killed goes on as if it had not been."""
 
+import signal
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from errors import InputError
 from tracking.logger import RunLogger
 
 CHECKPOINT_KEY = "segstress"
@@ -54,6 +56,18 @@ class RunState(Callback):
         if logger is not None and trainer.state.fn == TrainerFn.FITTING:
             kept = checkpoint.get(CHECKPOINT_KEY, {}).get("unsent", [])
             logger.unsent = [(key, step, now, value) for key, step, now, value in kept]
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """End the processes that wait for this one, when it refuses its input.
+
+        They would otherwise report a lost connection at length, over the one line that says what
+        to mend.
+        """
+        launcher: Any = trainer.strategy.launcher
+        if isinstance(exception, InputError) and hasattr(launcher, "procs"):
+            launcher.kill(signal.SIGKILL)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send the epoch before, whose checkpoint is written."""

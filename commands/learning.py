@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -65,6 +66,9 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong as an InputError."""
+        if not self.exit_on_error:
+            # A parser within: the one around it adds which option it was.
+            super().error(message, ex)
         options = list(self._option_string_actions)
         attacks = [f"{kind.__module__}.{kind.__name__}" for kind in (LevelAttack, CountAttack)]
         raise InputError(parser_message(message, options, attacks)) from ex
@@ -100,6 +104,8 @@ class SegStressCLI(LightningCLI):
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
         _check_seed(self.config[command].seed_everything)
+        if command == "fit":
+            _check_length(self.config.fit.trainer)
         path = self.config[command].get("ckpt_path")
         if path is None:
             if command != "fit":
@@ -180,6 +186,8 @@ class SegStressCLI(LightningCLI):
         """What the run is made with, as plain values and without what is linked."""
         text = self.parser.dump(self.config, skip_link_targets=True, skip_none=False)
         chosen: dict[str, Any] = yaml.safe_load(text)[str(self.subcommand)]
+        # A checkpoint may be read from another folder than the one it was made in.
+        chosen["data"]["root"] = str(Path(chosen["data"]["root"]).expanduser().absolute())
         return {
             name: chosen[name]
             for name in ("seed_everything", "model", "data", "robustness", "trainer")
@@ -209,6 +217,19 @@ class SegStressCLI(LightningCLI):
 
 
 def _check_seed(seed: object) -> None:
-    if isinstance(seed, int) and not 0 <= seed <= _LARGEST_SEED:
-        msg = f"--seed_everything: found {seed}, expected 0 to {_LARGEST_SEED}; choose another seed"
+    """A run names its seed: ``true`` would draw one that nobody chose, ``false`` set none."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _LARGEST_SEED:
+        msg = (
+            f"--seed_everything: found {str(seed).lower()}, expected a whole number from 0 to "
+            f"{_LARGEST_SEED}; choose a seed"
+        )
+        raise InputError(msg)
+
+
+def _check_length(trainer: Namespace) -> None:
+    if trainer.max_epochs == -1 and trainer.max_steps == -1:
+        msg = (
+            "--trainer.max_epochs: found -1, expected a limit, because the learning rate follows a "
+            "cycle over all steps; set the number of epochs, or --trainer.max_steps"
+        )
         raise InputError(msg)

@@ -18,6 +18,7 @@ _CLASS = re.compile(
     _KEY
     + r".*(?:Expected a dot import path string: |Problem with given class_path ')(?P<found>[\w.]+)"
 )
+_SETTING = re.compile(_KEY + r".*Option '(?P<found>[\w.]+)' is not accepted")
 _UNKNOWN = re.compile(r"[Uu]nrecognized arguments: (?P<option>-\S+)")
 _WORDS = {
     "int": "a whole number",
@@ -49,6 +50,8 @@ def parser_message(message: str, options: Iterable[str] = (), classes: Iterable[
         line = f"--{found['key']}: found {found['found']}, expected {' or '.join(words)}"
     elif found := _CLASS.search(line):
         line = f"--{found['key']}: {_unknown_class(found['found'], classes)}"
+    elif found := _SETTING.search(line):
+        line = f"--{found['key']}: found a setting {found['found']}, which nothing here takes"
     elif found := _UNKNOWN.search(line):
         option = found["option"].partition("=")[0]
         near = get_close_matches(option, list(options), n=1)

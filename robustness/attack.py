@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -131,6 +132,17 @@ class Attack(ABC):
     def settings(self) -> dict[str, Any]:
         """Everything that decides what the attack does, as plain values."""
         return {"class": type(self).__name__, **asdict(self)}
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be part of a metric's key and of a file's name.
+
+    Raises:
+        ValueError: If the name is no slug of ``[a-z0-9_.-]``.
+    """
+    if not re.fullmatch(r"[a-z0-9_.-]+", name):
+        msg = f"attack {name}: name is {name}, expected letters a-z, digits and _.- only"
+        raise ValueError(msg)
 
 
 def attacks_fingerprint(attacks: Sequence[Attack], seed: int) -> str:

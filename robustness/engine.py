@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robustness.attack import Attack, AttackBatch
+from robustness.attack import Attack, AttackBatch, check_name
 from robustness.batches import Batch, Piece, attack_batch, fixed_size
 from robustness.counts import CLEAN, CLEAN_ROW, CountTable, Row, slice_counts
 from robustness.saliency import Forward
@@ -41,10 +41,12 @@ def make_plan(attacks: Sequence[Attack]) -> Plan:
         The plan, clean slices first.
 
     Raises:
-        ValueError: If two attacks have the same name, or one is called like the clean row.
+        ValueError: If two attacks have the same name, one is called like the clean row, or a name
+            is no slug of ``[a-z0-9_.-]``: it becomes part of metrics' keys and files' names.
     """
     names = [attack.name for attack in attacks]
     for name in names:
+        check_name(name)
         if names.count(name) > 1 or name == CLEAN_ROW.attack:
             msg = f"attack {name}: the name is taken, expected a unique one"
             raise ValueError(msg)

@@ -5,7 +5,6 @@ number of pixels (figures 5 and 6). With ``ranking="random"`` either is its own 
 """
 
 import math
-import re
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from robustness.attack import GRADIENT_RANKINGS, Attack, AttackBatch
+from robustness.attack import GRADIENT_RANKINGS, Attack, AttackBatch, check_name
 from robustness.keyed_random import counter_hashes, slice_keys, uniforms
 from robustness.ranking import rank_at_random
 
@@ -44,8 +43,7 @@ class PixelAttack(Attack):
         return batch.ranked_pixels(self._ranking, count)
 
     def _check(self) -> None:
-        if not re.fullmatch(r"[a-z0-9_.-]+", self.name):
-            self._refuse("name", self.name, "letters a-z, digits and _.- only")
+        check_name(self.name)
         if self._ranking not in (*GRADIENT_RANKINGS, RANDOM_RANKING):
             options = [*GRADIENT_RANKINGS, RANDOM_RANKING]
             near = get_close_matches(self._ranking, options, n=1)

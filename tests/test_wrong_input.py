@@ -168,7 +168,7 @@ WRONG_OPTIONS: dict[str, tuple[list[str], list[str]]] = {
             "[{class_path: robustness.pixel_attacks.LevelAttack, "
             "init_args: {name: mine, levels: [0, 1], pixel: 3}}]",
         ],
-        ["pixel"],
+        ["--robustness.attacks", "pixel"],
     ),
     "attack twice": (
         [
@@ -203,6 +203,7 @@ WRONG_OPTIONS: dict[str, tuple[list[str], list[str]]] = {
     "split": (["--robustness.splits", "[train]"], ["--robustness.splits", "train"]),
     "epochs": (["--trainer.max_epochs", "-1"], ["--trainer.max_epochs"]),
     "seed": (["--seed_everything", "-5"], ["seed", "-5"]),
+    "no seed": (["--seed_everything", "true"], ["--seed_everything", "true"]),
 }
 
 

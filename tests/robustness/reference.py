@@ -93,10 +93,10 @@ def recipe(class_path: str, settings: Mapping[str, Any]) -> Recipe:
         )
     else:
         msg = f"{name}: the reference does not know {class_path}; write it down here as well"
-        raise NotImplementedError(msg)
+        raise ValueError(msg)
     if given:
         msg = f"{name}: the reference does not know the settings {sorted(given)}"
-        raise NotImplementedError(msg)
+        raise ValueError(msg)
     return found
 
 

@@ -255,3 +255,12 @@ def test_a_network_that_diverged_does_not_pass_for_one_that_finds_nothing() -> N
     batches = batches_of(make_slices(3), 8)
     with pytest.raises(ValueError, match="NaN or infinite logits on clean slices"):
         evaluate(diverged, batches, make_plan(RANDOM), device=CPU, batch_size=16)
+
+
+def test_a_plan_refuses_a_name_that_is_no_slug() -> None:
+    class Unchecked(CountAttack):
+        def __post_init__(self) -> None:
+            """Nothing is looked at, as in an attack of somebody's own."""
+
+    with pytest.raises(ValueError, match=r"up/down.*letters a-z"):
+        make_plan([Unchecked("up/down", counts=(1,))])
