@@ -18,7 +18,12 @@ _CLASS = re.compile(
     _KEY
     + r".*(?:Expected a dot import path string: |Problem with given class_path ')(?P<found>[\w.]+)"
 )
-_SETTING = re.compile(_KEY + r".*Option '(?P<found>[\w.]+)' is not accepted")
+_WITHIN = re.compile(
+    _KEY
+    + r".*Problem with given class_path '(?P<path>[\w.]+)': (?P<rest>(?:Parser key|Option|the following) .*)"
+)
+_SETTING = re.compile(r"^Option '(?P<found>[\w.]+)' is not accepted")
+_MISSING = re.compile(r"^the following arguments are required: (?P<names>.*)")
 _UNKNOWN = re.compile(r"[Uu]nrecognized arguments: (?P<option>-\S+)")
 _WORDS = {
     "int": "a whole number",
@@ -40,8 +45,20 @@ def parser_message(message: str, options: Iterable[str] = (), classes: Iterable[
     Returns:
         One line of at most 400 characters.
     """
-    line = " ".join(message.split())
-    if found := _TYPE.search(line):
+    line = _gist(" ".join(message.split()), options, classes)
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+
+
+def _gist(line: str, options: Iterable[str], classes: Iterable[str]) -> str:
+    if found := _WITHIN.search(line):
+        name = found["path"].rpartition(".")[2]
+        inner = _gist(found["rest"], options, classes).removeprefix("--")
+        line = f"--{found['key']}: {name}: {inner}"
+    elif found := _SETTING.search(line):
+        line = f"{found['found']}: unknown setting; remove it, or see the class for those it has"
+    elif found := _MISSING.search(line):
+        line = f"{found['names']}: missing, and without a default; set it"
+    elif found := _TYPE.search(line):
         line = f"--{found['key']}: found {found['found']}, expected {_word(found['type'])}"
     elif found := _CHOICE.search(line):
         line = f"--{found['key']}: found {found['found']}, expected one of {found['choices']}"
@@ -50,14 +67,12 @@ def parser_message(message: str, options: Iterable[str] = (), classes: Iterable[
         line = f"--{found['key']}: found {found['found']}, expected {' or '.join(words)}"
     elif found := _CLASS.search(line):
         line = f"--{found['key']}: {_unknown_class(found['found'], classes)}"
-    elif found := _SETTING.search(line):
-        line = f"--{found['key']}: found a setting {found['found']}, which nothing here takes"
     elif found := _UNKNOWN.search(line):
         option = found["option"].partition("=")[0]
         near = get_close_matches(option, list(options), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         line = f"{option}: unknown option; {hint}--help lists them"
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+    return line
 
 
 def _word(name: str) -> str:

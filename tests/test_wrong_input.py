@@ -168,7 +168,22 @@ WRONG_OPTIONS: dict[str, tuple[list[str], list[str]]] = {
             "[{class_path: robustness.pixel_attacks.LevelAttack, "
             "init_args: {name: mine, levels: [0, 1], pixel: 3}}]",
         ],
-        ["--robustness.attacks", "pixel"],
+        ["--robustness.attacks: LevelAttack: pixel: unknown setting"],
+    ),
+    "attack value": (
+        [
+            "--robustness.attacks",
+            "[{class_path: robustness.pixel_attacks.LevelAttack, "
+            "init_args: {name: mine, levels: [few]}}]",
+        ],
+        ["--robustness.attacks: LevelAttack: levels: found few, expected a number"],
+    ),
+    "attack without levels": (
+        [
+            "--robustness.attacks",
+            "[{class_path: robustness.pixel_attacks.LevelAttack, init_args: {name: mine}}]",
+        ],
+        ["--robustness.attacks: LevelAttack: levels: missing"],
     ),
     "attack twice": (
         [
