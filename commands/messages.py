@@ -20,7 +20,8 @@ _CLASS = re.compile(
 )
 _WITHIN = re.compile(
     _KEY
-    + r".*Problem with given class_path '(?P<path>[\w.]+)': (?P<rest>(?:Parser key|Option|the following) .*)"
+    + r".*Problem with given class_path '(?P<path>[\w.]+)': "
+    + r"(?P<rest>(?:Parser key|Option|the following) .*)"
 )
 _SETTING = re.compile(r"^Option '(?P<found>[\w.]+)' is not accepted")
 _MISSING = re.compile(r"^the following arguments are required: (?P<names>.*)")
