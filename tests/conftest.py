@@ -1,10 +1,15 @@
-"""What all tests share: the folder of real volumes and one reproducible hypothesis profile."""
+"""What all tests share: real volumes, stores, small disks, and reproducible examples."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.places import NewLogger, Place, with_store
+from tracking.logger import RunLogger
 
 # A slow or busy machine must not fail a test, and the same code must meet the same examples.
 settings.register_profile(
@@ -26,3 +31,35 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"SEGSTRESS_DATA: {folder} is not a folder")
     return folder
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A store without runs, which ``MLFLOW_TRACKING_URI`` names."""
+    made = with_store(Place(tmp_path_factory.mktemp("place")), tmp_path_factory)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", made.uri)
+    return made
+
+
+@pytest.fixture
+def new_logger(place: Place) -> NewLogger:
+    """Makes a logger as a process of its own would have it."""
+    return lambda: RunLogger("trials", "bce seed 0")
+
+
+@pytest.fixture
+def tmpfs() -> list[str]:
+    """Return a command that runs another one on a small disk of its own, mounted at $DISK."""
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed: no small disk can be mounted")
+    command = [
+        *("unshare", "--map-root-user", "--mount", "sh", "-c"),
+        'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"',
+        "sh",
+    ]
+    tried = subprocess.run(
+        [*command, "size=1m", "/mnt", "true"], capture_output=True, text=True, check=False
+    )
+    if tried.returncode:
+        pytest.skip(f"mounting a small disk is not permitted: {tried.stderr.strip()}")
+    return command

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ import yaml
 from mlflow import MlflowClient
 
 import main
+from tracking.logger import RunLogger
 from tracking.store import open_client
 
 # Lightning's handlers keep what stood for stderr when it was first imported, which pytest has
@@ -32,6 +33,7 @@ for _name in ("lightning", "lightning.fabric", lightning.__name__):
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "Task90_Blob"
+NewLogger = Callable[[], RunLogger]
 SHAPE = (16, 24, 5)
 
 # One attack without random values and one with, of few points.

@@ -1,7 +1,6 @@
 """The commands by name, and wrong input as a user meets it: in processes of their own."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,30 +113,21 @@ def test_a_truncated_volume_in_a_process_is_named(place: Place, tmp_path: Path) 
     assert LABEL in last_line(done)
 
 
-def may_mount() -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    command = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("pages", [40, 101], ids=["too small", "full while it is written"])
 def test_a_full_disk_is_named_and_leaves_no_half_store(
-    pages: int, place: Place, tmp_path: Path
+    pages: int, place: Place, tmpfs: list[str], tmp_path: Path
 ) -> None:
-    if not may_mount():
-        pytest.skip("this user may not mount a small disk in a namespace (unshare -rm)")
     disk = tmp_path / "disk"
     disk.mkdir()
     # The slices take 100 pages of 4 KiB, and their headers more.
-    script = (
-        f"mount -t tmpfs -o size={pages * 4}k tmpfs {disk} && "
-        '"$@"; status=$?; find . -path "*/disk/*" -printf "left %P\\n"; exit $status'
-    )
+    listing = '"$@"; status=$?; find . -path "*/disk/*" -printf "left %P\\n"; exit $status'
     command = [sys.executable, str(ROOT / "main.py"), "fit", "--config", str(place.config)]
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, "sh", *command, "--data.cache_dir", str(disk)],
+        [
+            *(*tmpfs, f"size={pages * 4}k", str(disk)),
+            *("sh", "-c", listing, "sh", *command, "--data.cache_dir", str(disk)),
+        ],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": place.uri},
         capture_output=True,

@@ -15,10 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from callbacks.checkpoint import AtomicCheckpointIO, run_checkpoints
 from callbacks.run_state import CHECKPOINT_KEY, RunState
 from tests.callbacks.toy import ToyModule, train_loader, trainer, val_loader
-from tests.places import Place
+from tests.places import NewLogger, Place
 from tracking.logger import RunLogger
-
-NewLogger = Callable[[], RunLogger]
 
 
 class Scores(Callback):

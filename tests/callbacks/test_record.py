@@ -1,6 +1,5 @@
 """What is written of an evaluation follows from its counts alone."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,9 @@ from robustness.counts import counts_frame
 from robustness.engine import evaluate, make_plan
 from robustness.snapshots import LargestSlices, Snapshot, take_snapshots
 from tests.callbacks.toy import ATTACKS, ToyModule, val_loader
-from tests.places import Place
-from tracking.logger import RunLogger
+from tests.places import NewLogger, Place
 from tracking.reading import fetch_counts, fetch_snapshots, list_runs
 
-NewLogger = Callable[[], RunLogger]
 METADATA = {"data": "d", "split": "s", "attacks": "a", "split_name": "test"}
 
 

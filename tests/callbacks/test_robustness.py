@@ -1,6 +1,5 @@
 """Attacks come when they are due and measure the same everywhere."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -24,11 +23,9 @@ from tests.callbacks.toy import (
     trainer,
     val_loader,
 )
-from tests.places import Place
+from tests.places import NewLogger, Place
 from tracking.logger import RunLogger
 from tracking.reading import fetch_counts, fetch_snapshots, list_runs
-
-NewLogger = Callable[[], RunLogger]
 
 
 def attacks(**settings: Any) -> RobustnessCallback:  # noqa: ANN401 (the callback's own)

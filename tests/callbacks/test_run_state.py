@@ -1,6 +1,5 @@
 """A run that was interrupted goes on as if it had not been; what is sent twice stands once."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,8 @@ from callbacks.checkpoint import AtomicCheckpointIO, run_checkpoints
 from callbacks.robustness import RobustnessCallback, weights_sha256
 from callbacks.run_state import CHECKPOINT_KEY, RunState, run_logger
 from tests.callbacks.toy import ATTACKS, ToyModule, train_loader, trainer, val_loader
-from tests.places import Place
+from tests.places import NewLogger, Place
 from tracking.logger import RunLogger
-
-NewLogger = Callable[[], RunLogger]
 
 
 class InterruptionError(RuntimeError):

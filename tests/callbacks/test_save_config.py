@@ -1,6 +1,5 @@
 """The YAML that would repeat a command is an artifact of its run."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,6 @@ from lightning.pytorch.cli import LightningCLI
 from callbacks.save_config import SaveConfig
 from tests.callbacks.toy import ToyModule, train_loader, val_loader
 from tests.places import Place
-from tracking.logger import RunLogger
-
-NewLogger = Callable[[], RunLogger]
 
 
 class ToyWithData(ToyModule):

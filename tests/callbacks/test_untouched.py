@@ -1,7 +1,6 @@
 """Attacks leave a training exactly as it would have been without them."""
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from callbacks.robustness import RobustnessCallback, weights_sha256
 from callbacks.run_state import RunState
 from tests.callbacks.toy import ATTACKS, ToyModule, train_loader, trainer, val_loader
-from tracking.logger import RunLogger
-
-NewLogger = Callable[[], RunLogger]
+from tests.places import NewLogger
 
 
 def attacks() -> RobustnessCallback:

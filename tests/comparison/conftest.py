@@ -37,14 +37,6 @@ class Report:
         return (self.folder / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A store without runs, which ``MLFLOW_TRACKING_URI`` names."""
-    made = with_store(Place(tmp_path_factory.mktemp("place")), tmp_path_factory)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", made.uri)
-    return made
-
-
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """A report that tests read and none writes to."""

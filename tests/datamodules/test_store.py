@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
@@ -212,24 +211,6 @@ print(float(open_it().arrays("tiny_19")[0].sum()))
     assert [run.returncode for run in runs] == [0, 0, 0], printed
     assert log.read_text() == "built\n"
     assert len({out for out, _ in printed}) == 1
-
-
-@pytest.fixture
-def tmpfs() -> list[str]:
-    """Return a command that runs another one on a small disk of its own, mounted at $DISK."""
-    if shutil.which("unshare") is None:
-        pytest.skip("unshare is not installed: no small disk can be mounted")
-    command = [
-        *("unshare", "--map-root-user", "--mount", "sh", "-c"),
-        'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"',
-        "sh",
-    ]
-    tried = subprocess.run(
-        [*command, "size=1m", "/mnt", "true"], capture_output=True, text=True, check=False
-    )
-    if tried.returncode:
-        pytest.skip(f"mounting a small disk is not permitted: {tried.stderr.strip()}")
-    return command
 
 
 FILLING = """

@@ -2,7 +2,6 @@
 
 import io
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,9 @@ import pytest
 from lightning_utilities.core.rank_zero import rank_zero_only
 from PIL import Image
 
-from tests.places import Place
+from tests.places import NewLogger, Place
 from tracking.logger import RunLogger, grid_file_stem
 
-NewLogger = Callable[[], RunLogger]
 History = list[tuple[int, int, float]]
 
 # What the pinned MLflow's UI takes apart: key, step, time, id, and which of the two files it is.

@@ -1,7 +1,6 @@
 """Runs come back from the store as they were written."""
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from errors import InputError
 from robustness.counts import CLEAN_ROW, FIELDS, PartialCounts, counts_frame, write_counts
 from robustness.snapshots import Snapshot, save_snapshots
-from tests.places import Place
+from tests.places import NewLogger, Place
 from tracking.logger import RunLogger
 from tracking.reading import (
     COUNTS_FILE,
@@ -23,8 +22,6 @@ from tracking.reading import (
     robustness_folder,
 )
 from tracking.store import ensure_experiment, open_client
-
-NewLogger = Callable[[], RunLogger]
 
 
 @pytest.fixture
