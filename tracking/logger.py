@@ -18,6 +18,7 @@ from mlflow.entities import Metric, Param, RunTag
 from PIL import Image
 
 from tracking.environment import git_revision, versions
+from tracking.interrupts import interrupts_held
 from tracking.store import ensure_experiment, open_client, runs_dir
 
 _log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class RunLogger(Logger):
         self._evaluates = evaluate
 
     @rank_zero_only
+    @interrupts_held()
     def open(self) -> None:
         """Open the run, or create it; does nothing if it is open."""
         if self._client is not None:
@@ -134,6 +136,7 @@ class RunLogger(Logger):
         """Nothing: params are few and come by :meth:`describe`; the whole YAML is an artifact."""
 
     @rank_zero_only
+    @interrupts_held()
     def send(self) -> None:
         """Write the metrics that are kept."""
         if not self.unsent:
@@ -147,6 +150,7 @@ class RunLogger(Logger):
         self.unsent = []
 
     @rank_zero_only
+    @interrupts_held()
     def log_file(self, path: Path, folder: str) -> None:
         """Store a file with the run.
 
@@ -158,12 +162,14 @@ class RunLogger(Logger):
         client.log_artifact(run_id, str(path), folder)
 
     @rank_zero_only
+    @interrupts_held()
     def log_text(self, text: str, file: str) -> None:
         """Store a text with the run, under a path among its artifacts."""
         client, run_id = self._opened()
         client.log_text(run_id, text, file)
 
     @rank_zero_only
+    @interrupts_held()
     def log_picture(self, png: bytes, key: str, step: int = 0) -> None:
         """Store a picture, as a file and for the grid that lays runs side by side.
 
@@ -190,6 +196,7 @@ class RunLogger(Logger):
         client.set_tag(run_id, "mlflow.loggedImages", "True")
 
     @rank_zero_only
+    @interrupts_held()
     def finalize(self, status: str) -> None:
         """Send what is left and close the run.
 
