@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from lightning import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch
+from datamodules.case_weights import read_case_weights
 from datamodules.dataset_json import slug
 from datamodules.decathlon import read_task
 from datamodules.manifest import CaseRecord, StoreSettings
@@ -39,6 +41,9 @@ class DecathlonDataModule(LightningDataModule):
         max_pixel: Value of the brightest voxel of each volume; the darkest becomes 0.
         labels: Names of the labels to segment, as in dataset.json; all of them if left out.
         merge_labels: True merges the labels into one foreground, false keeps one class a label.
+        ignore_label: Name of the label whose pixels count in no loss and no score.
+        case_weights: CSV table with the columns case and weight, for the loss in training; cases
+            that it does not name weigh 1.
         batch_size: Slices in a batch of training, in each process.
         eval_batch_size: Slices in a batch of validation, test and prediction, in each process.
         num_workers: Processes that read batches beside the training; 0 reads in its own.
@@ -60,6 +65,8 @@ class DecathlonDataModule(LightningDataModule):
         max_pixel: float = 0.2,
         labels: list[str] | None = None,
         merge_labels: bool = True,
+        ignore_label: str | None = None,
+        case_weights: str | None = None,
         batch_size: int = 16,
         eval_batch_size: int = 32,
         num_workers: int = 0,
@@ -101,13 +108,22 @@ class DecathlonDataModule(LightningDataModule):
         self.settings = StoreSettings(size=(size[0], size[1]), max_pixel=float(max_pixel))
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.task = read_task(Path(root).expanduser(), task)
-        chosen = self.task.select(labels)
+        self.ignored = (
+            None
+            if ignore_label is None
+            else self.task.value_of(ignore_label, "--data.ignore_label")
+        )
+        chosen = self.task.select(labels, without=self.ignored)
         values = [value for value, _ in chosen]
         self.class_labels = [values] if merge_labels else [[value] for value in values]
         self.class_names: tuple[str, ...] = (
             ("foreground",) if merge_labels else tuple(slug(name, value) for value, name in chosen)
         )
         self.in_channels = len(self.task.channels)
+        self.case_weights: dict[str, float] | None = None
+        if case_weights is not None:
+            names = [case.name for case in self.task.cases]
+            self.case_weights = read_case_weights(Path(case_weights).expanduser(), names)
         self._store: SliceStore | None = None
         self._split: Split | None = None
 
@@ -158,7 +174,9 @@ class DecathlonDataModule(LightningDataModule):
             (record.case, record.image_sha256, record.label_sha256)
             for _, record in sorted(self.store.records.items())
         ]
-        settings = [asdict(self.settings), self.class_names, self.class_labels]
+        settings: list[object] = [asdict(self.settings), self.class_names, self.class_labels]
+        if self.ignored is not None:
+            settings.append(self.ignored)
         return {
             "data": _sha256([FINGERPRINT_VERSION, settings, contents]),
             "split": _sha256([split, self.split_cases(split)]),
@@ -179,12 +197,36 @@ class DecathlonDataModule(LightningDataModule):
             for case in self.split_cases(split)[:count]
         )
 
+    def class_areas(
+        self, split: str, *, padding: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Tell how many pixels each class has in each slice of a split, without reading a voxel.
+
+        Args:
+            split: "train", "val" or "test".
+            padding: Whether padding counts as pixels of the slice.
+
+        Returns:
+            Pixels of the K classes, shape ``(S, K)``, and of the slices, shape ``(S,)``; ignored
+            pixels are in neither.
+        """
+        areas, pixels = [], []
+        for record in (self.store.records[case] for case in self.split_cases(split)):
+            by_label = {value: np.array(found) for value, found in record.areas.items()}
+            areas.append(
+                np.stack([sum(by_label[v] for v in values) for values in self.class_labels], axis=1)
+            )
+            ignored = 0 if self.ignored is None else by_label[self.ignored]
+            size = math.prod(self.settings.size if padding else record.shape)
+            pixels.append(np.full(record.slices, size) - ignored)
+        return np.concatenate(areas), np.concatenate(pixels)
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load the training slices, in an order of seed and epoch alone.
 
         The last batch is left out if it is smaller, unless it is the only one.
         """
-        dataset = self._dataset("train")
+        dataset = self._dataset("train", weights=self.case_weights)
         rank, world_size = process_position()
         sampler = ShuffledSampler(len(dataset), seed=self.seed, rank=rank, world_size=world_size)
         return DataLoader(
@@ -221,8 +263,14 @@ class DecathlonDataModule(LightningDataModule):
             collate_fn=keep_batch,
         )
 
-    def _dataset(self, split: str) -> SliceDataset:
-        return SliceDataset(self.store, self.split_cases(split), self.class_labels)
+    def _dataset(self, split: str, *, weights: dict[str, float] | None = None) -> SliceDataset:
+        return SliceDataset(
+            self.store,
+            self.split_cases(split),
+            self.class_labels,
+            ignored=self.ignored,
+            weights=weights,
+        )
 
     def _largest_slice(self, record: CaseRecord) -> int:
         labels = [value for values in self.class_labels for value in values]

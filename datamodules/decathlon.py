@@ -53,42 +53,56 @@ class Task:
     channels: tuple[str, ...]
     cases: tuple[Case, ...]
 
-    def select(self, names: Sequence[str] | None) -> tuple[tuple[int, str], ...]:
-        """Look up labels by name, in capital or small letters.
+    def value_of(self, name: str, option: str) -> int:
+        """Look up the value of a label by name, in capital or small letters.
+
+        Args:
+            name: Name as in ``dataset.json``.
+            option: The option that names it.
+
+        Raises:
+            InputError: If the name is unknown.
+        """
+        values = {slug(known, value): value for value, known in self.labels}
+        if slug(name, -1) not in values:
+            labels = [known for _, known in self.labels]
+            raise unknown_name(option=option, kind="label", name=name, known=labels)
+        return values[slug(name, -1)]
+
+    def select(
+        self, names: Sequence[str] | None, *, without: int | None = None
+    ) -> tuple[tuple[int, str], ...]:
+        """Choose the labels to segment.
 
         Args:
             names: Names as in ``dataset.json``; None means all labels.
+            without: Value of a label that is not to be segmented.
 
         Returns:
             Value and name of each label, ascending by value.
 
         Raises:
-            InputError: If a name is unknown or comes twice, or if there is none.
+            InputError: If a name is unknown, comes twice or is the one left out, or none is left.
         """
-        if names is None:
-            return self.labels
-        known = [name for _, name in self.labels]
-        if not names:
+        option = "--data.labels"
+        left = {value: name for value, name in self.labels if value != without}
+        values = list(left) if names is None else [self.value_of(name, option) for name in names]
+        if not values:
             raise wrong_input(
-                at="--data.labels",
-                found="an empty list",
-                expected=f"some of {listed(known)}",
+                at=option,
+                found="no label",
+                expected=f"some of {listed(left.values())}",
                 do="name one, or leave it out to take all of them",
             )
-        by_slug = {slug(name, value): (value, name) for value, name in self.labels}
-        chosen = set()
-        for name in names:
-            if slug(name, -1) not in by_slug:
-                raise unknown_name(option="--data.labels", kind="label", name=name, known=known)
-            chosen.add(by_slug[slug(name, -1)])
-        if len(chosen) < len(names):
-            raise wrong_input(
-                at="--data.labels",
-                found=f"a label twice in {listed(names)}",
-                expected="each label once",
-                do="remove the repetition",
-            )
-        return tuple(sorted(chosen))
+        for value in values:
+            if values.count(value) > 1 or value not in left:
+                raise wrong_input(
+                    at=option,
+                    found=f"{dict(self.labels)[value]} twice or in --data.ignore_label as well",
+                    expected="each label once",
+                    do="remove one of the two",
+                )
+        return tuple((value, left[value]) for value in sorted(values))
 
 
 def read_task(root: Path, task: str) -> Task:

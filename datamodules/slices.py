@@ -1,6 +1,6 @@
 """Slices as a dataset that hands over whole batches, read from the store's memory maps at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,25 @@ class SliceDataset(Dataset[Batch]):
         store: Where the slices are.
         cases: Names of the cases.
         classes: For each channel of the mask the labels that it marks.
+        ignored: Label whose pixels are not to be counted.
+        weights: Weight of each case, 1 where it is not named; None gives batches no weights.
     """
 
     def __init__(
-        self, store: SliceStore, cases: Sequence[str], classes: Sequence[Sequence[int]]
+        self,
+        store: SliceStore,
+        cases: Sequence[str],
+        classes: Sequence[Sequence[int]],
+        *,
+        ignored: int | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         """List the slices of the cases."""
         self.store = store
         self.cases = tuple(cases)
         self.classes = tuple(tuple(values) for values in classes)
+        self.ignored = ignored
+        self.weights = weights
         counts = [store.records[case].slices for case in self.cases]
         self._case_of = np.repeat(np.arange(len(counts)), counts)
         self._slice_of = np.concatenate([np.arange(count) for count in counts])
@@ -51,13 +61,18 @@ class SliceDataset(Dataset[Batch]):
         height, width = self._shapes[positions].T[..., np.newaxis, np.newaxis]
         valid = np.arange(image.shape[2])[:, np.newaxis] < height
         valid = valid & (np.arange(image.shape[3]) < width)
-        return Batch(
+        batch = Batch(
             image=torch.from_numpy(image),
             mask=torch.from_numpy(self._mask(label)),
             valid=torch.from_numpy(valid[:, np.newaxis]),
             case=names,
             slice_index=torch.from_numpy(frames),
         )
+        if self.ignored is not None:
+            batch["ignored"] = torch.from_numpy(label[:, np.newaxis] == self.ignored)
+        if self.weights is not None:
+            batch["sample_weight"] = torch.tensor([self.weights.get(name, 1.0) for name in names])
+        return batch
 
     def _mask(self, label: NDArray[np.uint8]) -> NDArray[np.float32]:
         mask = np.empty((len(label), len(self.classes), *label.shape[1:]), dtype=np.float32)

@@ -34,6 +34,8 @@ class AttackBatch:
         valid: False in padding, shape ``(B, 1, H, W)``.
         case_keys: ``text_key`` of each slice's case, int64, shape ``(B,)``.
         slice_index: Index of each slice in its volume, int64, shape ``(B,)``.
+        counted: False where the truth is not known, so that nothing is counted, shape
+            ``(B, 1, H, W)``.
     """
 
     forward: Forward
@@ -42,6 +44,7 @@ class AttackBatch:
     valid: Tensor
     case_keys: Tensor
     slice_index: Tensor
+    counted: Tensor
     _gradients: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     _orders: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 

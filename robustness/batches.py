@@ -20,18 +20,22 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Piece:
-    """A batch of the fixed size; the slices after ``len(cases)`` only fill it up."""
+    """A batch of the fixed size; the slices after ``len(cases)`` only fill it up.
+
+    ``counted`` is False where the truth is not known, shape ``(B, 1, H, W)``.
+    """
 
     cases: list[str]
     image: Tensor
     mask: Tensor
     valid: Tensor
     slice_index: Tensor
+    counted: Tensor
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """What each slice has a row in, in the order of the fields."""
-        return self.image, self.mask, self.valid, self.slice_index
+        return self.image, self.mask, self.valid, self.slice_index, self.counted
 
 
 def fixed_size(batches: Iterable[Batch], size: int) -> Iterator[Piece]:
@@ -78,13 +82,20 @@ def attack_batch(forward: Forward, piece: Piece, device: torch.device) -> Attack
         piece.valid.to(device),
         torch.tensor(keys, dtype=torch.int64, device=device),
         piece.slice_index.to(device),
+        piece.counted.to(device),
     )
 
 
 def _joined(held: Piece | None, batch: Batch) -> Piece | None:
     """The slices of a batch behind those held back from the ones before it; None without any."""
+    valid = batch["valid"]
     new = Piece(
-        list(batch["case"]), batch["image"], batch["mask"], batch["valid"], batch["slice_index"]
+        list(batch["case"]),
+        batch["image"],
+        batch["mask"],
+        valid,
+        batch["slice_index"],
+        ~batch["ignored"] if "ignored" in batch else torch.ones_like(valid),
     )
     if held is None:
         return new if new.cases else None

@@ -147,13 +147,13 @@ class CountTable:
 
 
 def slice_counts(
-    logits: Tensor, truth: Tensor, image: Tensor, disturbed: Tensor, degenerate: Tensor
+    predicted: Tensor, truth: Tensor, image: Tensor, disturbed: Tensor, degenerate: Tensor
 ) -> Tensor:
-    """Whole numbers for each slice and class, with a mask where the logit is above 0.
+    """Whole numbers for each slice and class.
 
     Args:
-        logits: Of the disturbed slices, shape ``(B, K, H, W)``.
-        truth: bool, same shape.
+        predicted: Masks of the disturbed slices, shape ``(B, K, H, W)``, bool.
+        truth: True masks, same shape, bool.
         image: Clean slices, shape ``(B, C, H, W)``.
         disturbed: Disturbed slices, same shape.
         degenerate: True where the attack had nothing to go by, bool, shape ``(B,)``.
@@ -162,7 +162,6 @@ def slice_counts(
         int64, shape ``(B, K, len(FIELDS))``, in the order of ``FIELDS``. Slice Dice and mean
         absolute change are rounded to multiples of 2**-20, so that their sums are exact.
     """
-    predicted = logits > 0
     tp = (predicted & truth).flatten(2).sum(dim=2)
     positive = predicted.flatten(2).sum(dim=2)
     true = truth.flatten(2).sum(dim=2)

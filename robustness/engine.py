@@ -168,7 +168,12 @@ class _Counter:
             msg = "the network gives NaN or infinite logits on clean slices"
             raise ValueError(msg)
         real = slice(0, len(slots))
+        counted = batch.counted[real]
         values = slice_counts(
-            logits[real], batch.mask[real] > 0, batch.image[real], disturbed[real], degenerate[real]
+            (logits[real] > 0) & counted,
+            (batch.mask[real] > 0) & counted,
+            batch.image[real],
+            disturbed[real],
+            degenerate[real],
         )
         self.table.add(self._rows[row], slots, values)

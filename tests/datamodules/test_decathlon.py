@@ -57,8 +57,8 @@ def test_labels_are_selected_by_name_in_any_case(folder: Path) -> None:
     ("labels", "said"),
     [
         (["Anteriour"], "unknown label 'Anteriour' (nearest: Anterior"),
-        ([], "an empty list"),
-        (["Anterior", "anterior"], "a label twice"),
+        ([], "no label"),
+        (["Anterior", "anterior"], "Anterior twice"),
         (["background"], "unknown label"),
     ],
 )
@@ -67,6 +67,16 @@ def test_wrong_selections(folder: Path, labels: list[str], said: str) -> None:
         read_task(folder.parent, NAME).select(labels)
     assert said in refusal(caught)
     assert refusal(caught).startswith("--data.labels")
+
+
+def test_a_label_to_ignore_is_left_out_and_cannot_be_segmented(folder: Path) -> None:
+    task = read_task(folder.parent, NAME)
+    assert task.value_of("ANTERIOR", "--data.ignore_label") == 1
+    assert task.select(None, without=1) == ((2, "Posterior"),)
+    with pytest.raises(InputError, match=r"--data\.ignore_label as well"):
+        task.select(["Anterior", "Posterior"], without=1)
+    with pytest.raises(InputError, match=r"--data\.ignore_label: found unknown label 'edge'"):
+        task.value_of("edge", "--data.ignore_label")
 
 
 def test_an_unknown_task(folder: Path) -> None:

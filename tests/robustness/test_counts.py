@@ -68,7 +68,7 @@ def test_the_numbers_of_a_slice_are_those_of_a_plain_loop(
     logits: np.ndarray, truth: np.ndarray, disturbed: np.ndarray, degenerate: np.ndarray
 ) -> None:
     clean = np.full_like(disturbed, 0.125)
-    found = slice_counts(*map(torch.from_numpy, (logits, truth, clean, disturbed, degenerate)))
+    found = slice_counts(*map(torch.from_numpy, (logits > 0, truth, clean, disturbed, degenerate)))
     assert found.dtype == torch.int64
     for row in range(2):
         change = sum(abs(float(value) - 0.125) for value in disturbed[row].ravel()) / 9

@@ -264,3 +264,30 @@ def test_a_plan_refuses_a_name_that_is_no_slug() -> None:
 
     with pytest.raises(ValueError, match=r"up/down.*letters a-z"):
         make_plan([Unchecked("up/down", counts=(1,))])
+
+
+def test_nothing_is_counted_in_pixels_that_are_ignored() -> None:
+    network, slices = ConvNet().eval(), make_slices(6)
+    ignored = torch.zeros(6, 1, 24, 24, dtype=torch.bool)
+    ignored[:, :, 4:15, 3:11] = True
+    plan = make_plan(RANDOM)
+
+    def frame(mask: torch.Tensor, *, size: int) -> pd.DataFrame:
+        whole = {**as_batch(slices), "mask": mask, "ignored": ignored}
+        parts = [
+            {key: value[start : start + size] for key, value in whole.items()}
+            for start in range(0, 6, size)
+        ]
+        table = evaluate(network, parts, plan, device=CPU, batch_size=16)
+        return counts_frame([table.partial()], plan.rows, class_names(1))
+
+    mask = as_batch(slices)["mask"]
+    found = frame(mask, size=6)
+    assert _same(found, frame(torch.where(ignored, 1 - mask, mask), size=4))
+    clean = found[found["attack"] == "clean"]
+    with torch.no_grad():
+        predicted = (network(as_batch(slices)["image"]) > 0) & ~ignored
+    truth = (mask > 0) & ~ignored
+    assert clean["tp"].sum() == (predicted & truth).sum()
+    assert clean["fp"].sum() == (predicted & ~truth).sum()
+    assert clean["fn"].sum() == (~predicted & truth).sum()

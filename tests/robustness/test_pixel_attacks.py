@@ -170,6 +170,7 @@ def test_padding_is_an_ordinary_pixel_for_the_paper_attacks() -> None:
         batch.valid,
         batch.case_keys,
         batch.slice_index,
+        batch.counted,
     )
     attack = replace(COUNTS, ranking="gradient_logit")
     for image in _disturbed(attack, linear).values():
