@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
@@ -15,8 +16,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 from errors import InputError
 from lightning_module.keys import unique_slugs
 from lightning_module.ledger import LossLedger
-from lightning_module.losses.compound import CompoundLoss, LossValue
+from lightning_module.losses.class_weights import Rule, class_weights_by
+from lightning_module.losses.compound import CompoundLoss, LossValue, Normalize
+from lightning_module.losses.outputs import OutputsLoss
 from lightning_module.metrics import VolumeOverlap
+from lightning_module.settings import Outputs, check_class_weights, check_settings
 from lightning_module.unet import Activation, Norm, UNet
 
 # From 16 slices on, a slice has the same logits, bit for bit, in any batch and on any number of
@@ -32,14 +36,19 @@ class Batch(TypedDict):
     valid: Tensor
     case: list[str]
     slice_index: Tensor
+    ignored: NotRequired[Tensor]
+    sample_weight: NotRequired[Tensor]
 
 
 class SegmentationModule(LightningModule):
-    """A 2D segmentation network with one sigmoid a class, trained with AdamW in one cycle.
+    """A 2D segmentation network, trained with AdamW in one cycle.
 
     Args:
-        loss: Sum of bce, dice, batch_dice, focal or package.module:Term, as 0.5*bce+focal(gamma=3).
-        class_names: Names of the classes, one channel of the logits each.
+        loss: Sum of terms such as 0.5*bce+focal(gamma=3); main.py losses lists them, and a term of
+            your own is package.module:Term.
+        class_names: Names of the classes, without the background.
+        outputs: sigmoid gives each class its own yes or no; softmax makes the classes and the
+            background exclude each other.
         in_channels: Channels of the image.
         channels: Channels of each level of the U-Net, from full resolution down.
         norm: Normalisation of the U-Net: batch or instance.
@@ -47,10 +56,20 @@ class SegmentationModule(LightningModule):
         network: Network in place of the U-Net, as class_path; made from in_channels and classes.
         learning_rate: Highest learning rate of the one-cycle schedule.
         weight_decay: Weight decay of AdamW.
-        class_weights: Weight of each class in the loss; none weighs all by 1.
+        class_weights: Weight of each class in the loss, the background first where outputs is
+            softmax; or the rule that finds them in the training masks: inverse_frequency,
+            median_frequency or effective_number. None weighs all by 1.
+        normalize: What the sum over weighted samples is divided by: batch (as Keras 3 does), or
+            nonzero, the number of weights that are not 0.
+        output_weights: Weight of each output in training, full resolution first. More than one is
+            deep supervision: the U-Net then gives logits at half, a quarter, ... resolution too.
+        output_losses: Loss of each further output; that of the first if left out.
+        regularization: Factor of the sum of squares of the network's convolution weights, added to
+            the loss in training; beside the weight decay of AdamW, which is no part of the loss.
         count_padding: Whether padding counts as ordinary pixels in loss and scores.
 
     Attributes:
+        exclusive: Whether the network ends in a softmax.
         evaluated_epoch: Epoch, from 0, of the weights: the step of metrics outside of fit.
     """
 
@@ -58,6 +77,7 @@ class SegmentationModule(LightningModule):
         self,
         loss: str = "bce+batch_dice",
         class_names: Sequence[str] = ("foreground",),
+        outputs: Outputs = "sigmoid",
         in_channels: int = 1,
         channels: Sequence[int] = (16, 32, 64, 128),
         norm: Norm = "batch",
@@ -65,35 +85,72 @@ class SegmentationModule(LightningModule):
         network: Callable[[int, int], nn.Module] | None = None,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
-        class_weights: list[float] | None = None,
+        class_weights: list[float] | Rule | None = None,
+        normalize: Normalize = "batch",
+        output_weights: Sequence[float] = (1.0,),
+        output_losses: Sequence[str] | None = None,
+        regularization: float = 0.0,
         count_padding: bool = True,
     ) -> None:
         super().__init__()
         # Plain types only, so that a checkpoint loads with weights_only=True.
         class_names, channels = list(class_names), list(channels)
+        output_weights = [float(weight) for weight in output_weights]
+        output_losses = None if output_losses is None else list(output_losses)
         self.save_hyperparameters(ignore=["network"])
-        _check_settings(class_names, class_weights, learning_rate, weight_decay)
         self.class_names = unique_slugs(class_names)
+        self.exclusive = outputs == "softmax"
+        # The background is a class of the loss, and no class that anything is scored on.
+        self.loss_class_names = (
+            unique_slugs(["background", *class_names]) if self.exclusive else self.class_names
+        )
+        check_settings(
+            class_names,
+            outputs=outputs,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            regularization=regularization,
+            output_weights=output_weights,
+        )
+        check_class_weights(class_weights, self.loss_class_names)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.count_padding = count_padding
+        self.regularization = regularization
+        self.weight_rule: Rule | None = class_weights if isinstance(class_weights, str) else None
+        channels_out = len(self.loss_class_names)
         if network is None:
-            built: nn.Module = UNet(in_channels, len(class_names), channels, norm, activation)
+            built: nn.Module = UNet(
+                in_channels, channels_out, channels, norm, activation, outputs=len(output_weights)
+            )
         else:
-            built = network(in_channels, len(class_names))
+            built = network(in_channels, channels_out)
         self.network = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = CompoundLoss(loss, class_weights)
-        self.train_ledger = LossLedger(
-            self.loss.term_names, self.loss.term_weights, self.class_names
+        further = output_losses
+        if further is None:
+            further = [loss] * (len(output_weights) - 1)
+        self.loss = OutputsLoss(
+            [
+                CompoundLoss(
+                    expression,
+                    class_weights if isinstance(class_weights, list) else None,
+                    exclusive=self.exclusive,
+                    normalize=normalize,
+                )
+                for expression in (loss, *further)
+            ],
+            output_weights,
         )
-        self.eval_ledger = LossLedger(
-            self.loss.term_names, self.loss.term_weights, self.class_names
-        )
+        self.train_ledger = self._ledger(self.loss)
+        self.eval_ledger = self._ledger(self.loss.main)
         self.overlap = VolumeOverlap(self.class_names)
         self.evaluated_epoch = 0
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of a batch.
+
+        Of a softmax, the logit of a class is its lead over the strongest other class or background:
+        it is above 0 where the class is the most probable one.
 
         Args:
             image: Shape ``(B, C, H, W)``, float.
@@ -104,8 +161,7 @@ class SegmentationModule(LightningModule):
         Raises:
             InputError: If the network cannot take images of this size or number of channels.
         """
-        logits: Tensor = self.network(image.contiguous(memory_format=torch.channels_last))
-        return logits
+        return self._leads(self._network_outputs(image)[0])
 
     def evaluation_logits(self, image: Tensor) -> Tensor:
         """Logits of a batch that do not depend on how many slices it holds.
@@ -116,19 +172,23 @@ class SegmentationModule(LightningModule):
         Returns:
             Logits, shape ``(B, K, H, W)``.
         """
-        missing = max(0, _SMALLEST_BATCH - len(image))
-        filled = torch.cat([image, image[-1:].expand(missing, -1, -1, -1)]) if missing else image
-        logits: Tensor = self(filled)
-        return logits[: len(image)]
+        return self._leads(self._evaluation_outputs(image))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch; nothing here waits for the device."""
-        value: LossValue = self.loss(self(batch["image"]), batch["mask"], self._counted(batch))
-        self.train_ledger.update(value.ledger)
-        self.log(
-            "loss", value.total.detach(), prog_bar=True, logger=False, on_step=True, on_epoch=False
+        value: LossValue = self.loss(
+            self._network_outputs(batch["image"]),
+            self._loss_target(batch),
+            self._counted(batch),
+            batch.get("sample_weight"),
         )
-        return value.total
+        total, penalty = value.total, None
+        if self.regularization:
+            penalty = self.regularization * self._squared_weights()
+            total = total + penalty
+        self.train_ledger.update(value.ledger, penalty)
+        self.log("loss", total.detach(), prog_bar=True, logger=False, on_step=True, on_epoch=False)
+        return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the scores of the validation volumes."""
@@ -142,6 +202,34 @@ class SegmentationModule(LightningModule):
         """Probabilities, shape ``(B, K, H, W)``, with the case and index of each slice."""
         probs = self.evaluation_logits(batch["image"]).float().sigmoid()
         return {"probs": probs, "case": batch["case"], "slice_index": batch["slice_index"]}
+
+    def setup(self, stage: str) -> None:
+        """Find the class weights in the training masks, if a rule says so.
+
+        Raises:
+            InputError: If the data cannot tell how often classes occur.
+        """
+        if self.weight_rule is None or stage != "fit":
+            return
+        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        if not hasattr(datamodule, "class_areas"):
+            msg = (
+                f"--model.class_weights: found {self.weight_rule}, but the data cannot tell how "
+                "often classes occur; give a list of weights"
+            )
+            raise InputError(msg)
+        areas, pixels = datamodule.class_areas("train", padding=self.count_padding)
+        if self.exclusive:
+            areas = np.concatenate([(pixels - areas.sum(1))[:, np.newaxis], areas], axis=1)
+        self.loss.set_class_weights(
+            class_weights_by(self.weight_rule, areas, pixels, self.loss_class_names)
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep class weights that a rule has found: an evaluation has no training masks."""
+        weights = self.loss.main.class_weights
+        if self.weight_rule is not None and weights is not None:
+            checkpoint["class_weights"] = weights.tolist()
 
     def on_train_epoch_start(self) -> None:
         """Begin the ledger of an epoch."""
@@ -169,8 +257,17 @@ class SegmentationModule(LightningModule):
         self._report_scores("test")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember which epoch the weights are from."""
+        """Remember which epoch the weights are from, and by what classes were weighed."""
         self.evaluated_epoch = int(checkpoint["epoch"])
+        if self.weight_rule is not None and "class_weights" in checkpoint:
+            self.loss.set_class_weights(checkpoint["class_weights"])
+        # A network may be looked at under another loss than the one it was trained with.
+        stored, own = checkpoint["state_dict"], self.state_dict()
+        for key in {*stored, *own}:
+            if key.startswith("loss.") and key not in own:
+                del stored[key]
+            elif key.startswith("loss.") and key not in stored:
+                stored[key] = own[key]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a one-cycle schedule over all steps of the training.
@@ -185,7 +282,11 @@ class SegmentationModule(LightningModule):
                 "follows a cycle over all steps; set it"
             )
             raise InputError(msg)
-        optimizer = AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
+        if learnt := list(self.loss.parameters()):
+            # Decay would pull a term's parameter to 0, whatever that means for the loss.
+            groups.append({"params": learnt, "weight_decay": 0.0})
+        optimizer = AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = OneCycleLR(optimizer, max_lr=self.learning_rate, total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -204,14 +305,56 @@ class SegmentationModule(LightningModule):
             raise InputError(msg)
 
     def _evaluate(self, batch: Batch) -> None:
-        logits = self.evaluation_logits(batch["image"])
-        valid = self._counted(batch)
-        self.eval_ledger.update(self.loss(logits, batch["mask"], valid).ledger)
-        self.overlap.update((logits > 0) & valid, batch["mask"].bool() & valid, batch["case"])
+        outputs, counted = self._evaluation_outputs(batch["image"]), self._counted(batch)
+        value: LossValue = self.loss.main(outputs, self._loss_target(batch), counted)
+        self.eval_ledger.update(value.ledger)
+        predicted = (self._leads(outputs) > 0) & counted
+        self.overlap.update(predicted, batch["mask"].bool() & counted, batch["case"])
+
+    def _network_outputs(self, image: Tensor) -> Sequence[Tensor]:
+        """What the network gives: its logits, or those of several outputs, the main one first."""
+        outputs: Tensor | Sequence[Tensor] = self.network(
+            image.contiguous(memory_format=torch.channels_last)
+        )
+        return [outputs] if isinstance(outputs, Tensor) else outputs
+
+    def _evaluation_outputs(self, image: Tensor) -> Tensor:
+        """The main output, computed in a batch of a size that rounding does not depend on."""
+        missing = max(0, _SMALLEST_BATCH - len(image))
+        filled = torch.cat([image, image[-1:].expand(missing, -1, -1, -1)]) if missing else image
+        return self._network_outputs(filled)[0][: len(image)]
+
+    def _leads(self, outputs: Tensor) -> Tensor:
+        """Logits of the classes, from those of the network."""
+        if not self.exclusive:
+            return outputs
+        classes = outputs.shape[1]
+        rivals = [
+            outputs[:, [other for other in range(classes) if other != index]].amax(1)
+            for index in range(1, classes)
+        ]
+        return outputs[:, 1:] - torch.stack(rivals, 1)
+
+    def _loss_target(self, batch: Batch) -> Tensor:
+        """The truth of each channel of the network, shape ``(B, K, H, W)``."""
+        mask = batch["mask"]
+        return torch.cat([1 - mask.amax(1, keepdim=True), mask], 1) if self.exclusive else mask
 
     def _counted(self, batch: Batch) -> Tensor:
         """Pixels that count, shape ``(B, 1, H, W)``."""
-        return torch.ones_like(batch["valid"]) if self.count_padding else batch["valid"]
+        valid = batch["valid"]
+        counted = torch.ones_like(valid) if self.count_padding else valid
+        return counted & ~batch["ignored"] if "ignored" in batch else counted
+
+    def _squared_weights(self) -> Tensor:
+        """Sum of squares of all convolution weights; biases and norms are left alone."""
+        squares = [weight.square().sum() for weight in self.network.parameters() if weight.ndim > 1]
+        return torch.stack(squares).sum()
+
+    def _ledger(self, loss: OutputsLoss | CompoundLoss) -> LossLedger:
+        return LossLedger(
+            loss.term_names, loss.term_weights, self.loss_class_names, loss.skips_background
+        )
 
     def _reset_scores(self) -> None:
         self.eval_ledger.reset()
@@ -231,27 +374,3 @@ class SegmentationModule(LightningModule):
             step = self.current_epoch if fitting else self.evaluated_epoch
             for logger in self.loggers:
                 logger.log_metrics(metrics, step=step)
-
-
-def _check_settings(
-    class_names: Sequence[str],
-    class_weights: Sequence[float] | None,
-    learning_rate: float,
-    weight_decay: float,
-) -> None:
-    """Raise InputError on settings that do not fit each other."""
-    if not class_names:
-        msg = "--model.class_names: found none, expected at least one; name the classes"
-        raise InputError(msg)
-    if class_weights is not None and len(class_weights) != len(class_names):
-        msg = (
-            f"--model.class_weights: found {len(class_weights)}, expected {len(class_names)}, "
-            f"one a class ({', '.join(class_names)}); correct the list"
-        )
-        raise InputError(msg)
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        msg = f"--model.learning_rate: found {learning_rate}, expected a number above 0; change it"
-        raise InputError(msg)
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        msg = f"--model.weight_decay: found {weight_decay}, expected 0 or more; change it"
-        raise InputError(msg)

@@ -31,6 +31,8 @@ class UNet(nn.Module):
         channels: Channels of each level, from full resolution down.
         norm: ``batch``, or ``instance`` (lets a few pixels shift the statistics of a whole slice).
         activation: ``relu``, or ``prelu`` (defeats guided backpropagation and DeepLIFT).
+        outputs: How many outputs there are in training, each of half the resolution of the one
+            before; more than one is deep supervision. Evaluation gives the first alone.
 
     Raises:
         InputError: If there are no levels, or a number of channels or a name is wrong.
@@ -46,9 +48,16 @@ class UNet(nn.Module):
         channels: Sequence[int] = (16, 32, 64, 128),
         norm: Norm = "batch",
         activation: Activation = "relu",
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         _check_settings(in_channels, num_classes, channels, norm, activation)
+        if not 1 <= outputs <= len(channels):
+            msg = (
+                f"--model.output_weights: found {outputs}, expected 1 to {len(channels)}, one for "
+                "each level that gives an output; correct the list"
+            )
+            raise InputError(msg)
         self.in_channels = in_channels
         self.stride = 2 ** (len(channels) - 1)
 
@@ -71,15 +80,19 @@ class UNet(nn.Module):
         )
         self.decoder = nn.ModuleList(block(2 * fine, fine) for fine in upwards[1:])
         self.head = nn.Conv2d(channels[0], num_classes, kernel_size=1)
+        self.deep_heads = nn.ModuleList(
+            nn.Conv2d(width, num_classes, kernel_size=1) for width in channels[1:outputs]
+        )
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Logits of an image.
 
         Args:
             image: Shape ``(B, C, H, W)``, H and W multiples of ``stride``.
 
         Returns:
-            Logits, shape ``(B, K, H, W)``.
+            Logits, shape ``(B, K, H, W)``; in training under deep supervision those of each output,
+            of shapes ``(B, K, H, W)``, ``(B, K, H / 2, W / 2)``, ...
 
         Raises:
             InputError: If the number of channels is another, or H or W no multiple of ``stride``.
@@ -90,12 +103,20 @@ class UNet(nn.Module):
         for level, block in enumerate(self.encoder):
             features = block(self.pool(features) if level else features)
             skips.append(features)
+        decoded = [features]
         for upsample, block, skip in zip(
             self.upsample, self.decoder, reversed(skips[:-1]), strict=True
         ):
             features = block(torch.cat([skip, upsample(features)], dim=1))
+            decoded.append(features)
         logits: Tensor = self.head(features)
-        return logits
+        if not (self.training and self.deep_heads):
+            return logits
+        coarser = reversed(decoded[:-1])
+        return [
+            logits,
+            *(head(level) for head, level in zip(self.deep_heads, coarser, strict=False)),
+        ]
 
     def _check_image(self, image: Tensor) -> None:
         _, channels, height, width = image.shape

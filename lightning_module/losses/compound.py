@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from errors import InputError
 from lightning_module.keys import unique_slugs
+from lightning_module.losses.building import build_term
 from lightning_module.losses.expression import parse_expression
-from lightning_module.losses.registry import build_term
+
+# What a sum over samples is divided by: the batch, or its samples of a weight other than 0.
+Normalize = Literal["batch", "nonzero"]
 
 
 class LossValue(NamedTuple):
@@ -20,8 +23,8 @@ class LossValue(NamedTuple):
         total: The loss to minimise, a scalar.
         ledger: The matrix before the means, detached, shape ``(T, B, K)``, with class and sample
             weights but without term weights. A term over the whole batch has the same row for every
-            sample. ``total`` is its mean over samples, summed over terms by their weights, averaged
-            over classes.
+            sample. ``total`` is its mean over samples, averaged over the classes that count in each
+            term, summed over terms by their weights.
     """
 
     total: Tensor
@@ -34,31 +37,50 @@ class CompoundLoss(nn.Module):
     1. Each term reduces pixels: ``(B, K)``, or ``(1, K)`` for a term over the batch.
     2. Class weights multiply the columns.
     3. The terms are added by their weights.
-    4. Mean over classes: divided by K, whatever the class weights add up to.
+    4. Mean over classes: divided by K, whatever the class weights add up to; a term that leaves the
+       background out has one class less.
     5. Sample weights multiply the rows; terms over the batch have used them in their sums.
-    6. Mean over the batch: divided by B, whatever the sample weights add up to.
+    6. Mean over the batch: divided by B, whatever the sample weights add up to, as Keras 3 does; or
+       by the number of weights that are not 0, as Keras 2 did.
 
     Steps 3 to 6 are linear, so the code adds last, what each term has come to.
 
     Args:
         expression: For example ``0.5*bce+batch_dice+focal(gamma=3)`` or ``package.module:Term``.
         class_weights: One weight a class, at least 0; None weighs all by 1.
+        exclusive: Whether the classes exclude each other (a softmax, background first) or not.
+        normalize: What step 6 divides by: ``batch``, or ``nonzero`` weights.
 
     Attributes:
         term_names: Slug of each term, ``_2`` added to the second of a name.
         term_weights: Weight of each term, in the same order.
+        skips_background: For each term whether it leaves the background out.
 
     Raises:
         InputError: If the expression names no known term, or a weight is wrong.
     """
 
-    def __init__(self, expression: str, class_weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        expression: str,
+        class_weights: Sequence[float] | None = None,
+        *,
+        exclusive: bool = False,
+        normalize: Normalize = "batch",
+    ) -> None:
         super().__init__()
         specs = parse_expression(expression)
+        if normalize not in get_args(Normalize):
+            msg = f"--model.normalize: found {normalize}, expected batch or nonzero; choose one"
+            raise InputError(msg)
         self.expression = "+".join(map(str, specs))
-        self.terms = nn.ModuleList(build_term(spec) for spec in specs)
+        self.normalize = normalize
+        self.terms = nn.ModuleList(build_term(spec, exclusive=exclusive) for spec in specs)
         self.term_names = unique_slugs(spec.name.rpartition(":")[2] for spec in specs)
         self.term_weights = tuple(spec.weight for spec in specs)
+        self.skips_background = tuple(
+            exclusive and not getattr(term, "background", True) for term in self.terms
+        )
         self.class_weights: Tensor | None
         # Settings, not state: a checkpoint must load under another loss.
         self.register_buffer("class_weights", _weights_of_classes(class_weights), persistent=False)
@@ -85,7 +107,9 @@ class CompoundLoss(nn.Module):
         samples, classes = logits.shape[:2]
         self._check_weights(sample_weight, samples, classes)
         values, rows = [], []
-        for name, term in zip(self.term_names, self.terms, strict=True):
+        for name, term, skips in zip(
+            self.term_names, self.terms, self.skips_background, strict=True
+        ):
             value: Tensor = term(logits, target, valid, sample_weight)
             if value.shape not in {(samples, classes), (1, classes)}:
                 msg = (
@@ -95,16 +119,45 @@ class CompoundLoss(nn.Module):
                 raise ValueError(msg)
             # Of a batch of one the shape does not tell whether the term has weighed its sample.
             over_batch = len(value) == 1 and (samples > 1 or getattr(term, "over_batch", False))
-            ones = value.new_ones(samples)
-            rows.append(ones if over_batch or sample_weight is None else sample_weight)
-            values.append(value.expand(samples, classes))
-        matrix = torch.stack(values)
+            rows.append(
+                value.new_ones(samples)
+                if over_batch or sample_weight is None
+                else self._row_weights(sample_weight)
+            )
+            values.append(_without_background(value) if skips else value)
+        matrix = torch.stack([value.expand(samples, classes) for value in values])
         if self.class_weights is not None:
             matrix = matrix * self.class_weights.to(matrix.dtype)
         row_weights = torch.stack(rows).to(matrix.dtype)
         by_sample = matrix.mean(2) * row_weights
-        total = (by_sample.mean(1) * self._factors.to(matrix.dtype)).sum()
+        factors = self._factors.to(matrix.dtype)
+        if any(self.skips_background):
+            factors = factors * self._shares(classes, factors)
+        total = (by_sample.mean(1) * factors).sum()
         return LossValue(total, (matrix * row_weights.unsqueeze(2)).detach())
+
+    def set_class_weights(self, weights: Sequence[float]) -> None:
+        """Weigh classes by other weights from now on.
+
+        Args:
+            weights: One weight a class, at least 0.
+
+        Raises:
+            InputError: If a weight is negative or not finite, or all are 0.
+        """
+        tensor = _weights_of_classes(weights)
+        self.class_weights = None if tensor is None else tensor.to(self._factors.device)
+
+    def _row_weights(self, sample_weight: Tensor) -> Tensor:
+        """Weights of samples, such that their mean over the batch is the mean asked for."""
+        if self.normalize == "batch":
+            return sample_weight
+        return sample_weight * len(sample_weight) / sample_weight.count_nonzero().clamp(min=1)
+
+    def _shares(self, classes: int, like: Tensor) -> Tensor:
+        """For each term K over the number of classes that count in it."""
+        counted = [classes - skips for skips in self.skips_background]
+        return like.new_tensor([classes / max(1, count) for count in counted])
 
     def extra_repr(self) -> str:
         """The expression, for printing."""
@@ -119,6 +172,11 @@ class CompoundLoss(nn.Module):
             if weights is not None and weights.shape != (expected,):
                 msg = f"found weights of shape {tuple(weights.shape)} for {expected} {things}"
                 raise ValueError(msg)
+
+
+def _without_background(value: Tensor) -> Tensor:
+    """0 in the column of the first class."""
+    return torch.cat([torch.zeros_like(value[:, :1]), value[:, 1:]], 1)
 
 
 def _weights_of_classes(weights: Sequence[float] | None) -> Tensor | None:

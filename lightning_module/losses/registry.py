@@ -1,113 +1,230 @@
-"""The loss terms that have a name, and how a name becomes a term."""
+"""The loss terms that have a name: a literal table."""
 
-import difflib
-import importlib
-import inspect
-from collections.abc import Iterable
-from itertools import islice
-from typing import TypeGuard
+from lightning_module.losses.calibration import AverageCalibrationError, NeighbourAware
+from lightning_module.losses.cross_entropy import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Focal,
+    TopK,
+    WeightedBinaryCrossEntropy,
+)
+from lightning_module.losses.distance import Boundary, Hausdorff
+from lightning_module.losses.entry import SIGMOID, SOFTMAX, Entry
+from lightning_module.losses.lovasz import Lovasz
+from lightning_module.losses.noise_robust import (
+    GeneralizedCrossEntropy,
+    MeanSquaredError,
+    SymmetricCrossEntropy,
+    TLoss,
+)
+from lightning_module.losses.overlap import (
+    BatchDice,
+    Dice,
+    DicePlusPlus,
+    GeneralizedDice,
+    LogCoshDice,
+)
+from lightning_module.losses.skeleton import ClDice
+from lightning_module.losses.tversky import FocalTversky, Jaccard, Tversky
+from lightning_module.losses.unified_focal import UnifiedFocal
 
-from torch import nn
-
-from errors import InputError
-from lightning_module.losses.expression import TermSpec
-from lightning_module.losses.terms import BatchDice, BinaryCrossEntropy, Dice, Focal
-
-TERMS: dict[str, type[nn.Module]] = {
-    "bce": BinaryCrossEntropy,
-    "dice": Dice,
-    "batch_dice": BatchDice,
-    "focal": Focal,
+TERMS: dict[str, Entry] = {
+    "bce": Entry(
+        BinaryCrossEntropy,
+        formula="mean of -(y log p + (1 - y) log(1 - p))",
+        source="binary cross-entropy",
+        range="[0, inf)",
+        empty="-log(1 - p): falls as predictions vanish",
+        outputs=SIGMOID,
+    ),
+    "ce": Entry(
+        CrossEntropy,
+        formula="mean of -log p of the true class",
+        source="categorical cross-entropy",
+        range="[0, inf)",
+        empty="the background's column alone",
+        outputs=SOFTMAX,
+    ),
+    "focal": Entry(
+        Focal,
+        formula="mean of -a_t (1 - p_t)^gamma log p_t",
+        source="Lin et al., ICCV 2017, equation 5",
+        range="[0, inf)",
+        empty="falls as predictions vanish",
+        why_own="MONAI divides its mean by the number of classes and knows no mask",
+    ),
+    "dice": Entry(
+        Dice,
+        formula="1 - (2 sum p y + s) / (sum p^2 + sum y^2 + s), per image",
+        source="Milletari et al., 3DV 2016, section 3",
+        range="[0, 1]",
+        empty="next to 1 with next to no gradient, unless p is 0 everywhere",
+        smooth="smooth = 1e-5",
+    ),
+    "batch_dice": Entry(
+        BatchDice,
+        formula="dice with its sums over the batch",
+        source="Milletari et al., 3DV 2016; sums over the batch as in a flattened Keras Dice",
+        range="[0, 1]",
+        empty="false positives count against the batch's overlap",
+        smooth="smooth = 1e-5",
+        why_own="MONAI's batch sums cannot weigh images",
+    ),
+    "wbce": Entry(
+        WeightedBinaryCrossEntropy,
+        formula="mean of -(w y log p + (1 - y) log(1 - p)), w = pos_weight",
+        source="pos_weight of torch's BCEWithLogitsLoss",
+        range="[0, inf)",
+        empty="as bce: w plays no part",
+        outputs=SIGMOID,
+    ),
+    "topk": Entry(
+        TopK,
+        formula="mean cross-entropy of the share k of the pixels where it is highest, per image",
+        source="Wu et al., arXiv:1605.06885, 2016",
+        range="[0, inf)",
+        empty="falls as the highest false predictions vanish",
+    ),
+    "generalized_dice": Entry(
+        GeneralizedDice,
+        formula="1 - 2 sum_k w_k I_k / (sum_k w_k S_k + s), S = sum p + sum y, w = 1 / (sum y)^2",
+        source="Sudre et al., DLMIA 2017",
+        range="[0, 1], its columns up to K",
+        empty="an absent class weighs as the smallest present; all empty: as dice",
+        smooth="smooth = 1e-5, in pixels of the smallest class",
+        why_own="MONAI joins the columns, and adds smoothing next to weights of 1 / pixels^2",
+    ),
+    "jaccard": Entry(
+        Jaccard,
+        formula="1 - (2 I + s) / (2 (sum p + sum y - I) + s), I = sum p y, per image",
+        source="Rahman and Wang, ISVC 2016",
+        range="[0, 1]",
+        empty="next to 1 with next to no gradient, unless p is 0 everywhere",
+        smooth="smooth = 1e-5",
+    ),
+    "tversky": Entry(
+        Tversky,
+        formula="1 - (I + s) / (I + alpha sum p (1 - y) + beta sum (1 - p) y + s), I = sum p y",
+        source="Salehi et al., MLMI 2017",
+        range="[0, 1]",
+        empty="next to 1 with next to no gradient, unless p is 0 everywhere",
+        smooth="smooth = 1e-5",
+    ),
+    "focal_tversky": Entry(
+        FocalTversky,
+        formula="tversky^(1 / gamma), below 1e-6 a line to 0",
+        source="Abraham and Khan, ISBI 2019",
+        range="[0, 1]",
+        empty="next to 1 with next to no gradient, unless p is 0 everywhere",
+        smooth="smooth = 1e-5",
+    ),
+    "log_cosh_dice": Entry(
+        LogCoshDice,
+        formula="log cosh(1 - (2 sum p y + s) / (sum p + sum y + s)), per image",
+        source="Jadon, CIBCB 2020",
+        range="[0, 0.434]",
+        empty="next to its highest with little gradient, unless sum p is small",
+        smooth="smooth = 1",
+    ),
+    "dice_pp": Entry(
+        DicePlusPlus,
+        formula="1 - (2 sum p y + s) / (2 sum p y + sum |p - y|^gamma + s), per image",
+        source="Yeung et al., Journal of Digital Imaging 2023",
+        range="[0, 1]",
+        empty="next to 1 with next to no gradient, unless p is 0 everywhere",
+        smooth="smooth = 1e-5",
+    ),
+    "mse": Entry(
+        MeanSquaredError,
+        formula="mean of (p - y)^2",
+        source="Brier, 1950",
+        range="[0, 1]",
+        empty="falls as predictions vanish",
+    ),
+    "sce": Entry(
+        SymmetricCrossEntropy,
+        formula="mean of -alpha log p_t - beta A (1 - p_t), A = -4",
+        source="Wang et al., ICCV 2019",
+        range="[0, inf)",
+        empty="falls as predictions vanish",
+    ),
+    "gce": Entry(
+        GeneralizedCrossEntropy,
+        formula="mean of (1 - p_t^q) / q",
+        source="Zhang and Sabuncu, NeurIPS 2018",
+        range="[0, 1 / q]",
+        empty="falls as predictions vanish",
+    ),
+    "t_loss": Entry(
+        TLoss,
+        formula="-log of a Student-t of D dimensions, scale 1 and learnt tails at p - y, per image",
+        source="Gonzalez-Jimenez et al., MICCAI 2023",
+        range="(-inf, inf), in proportion to the D pixels",
+        empty="falls as predictions vanish",
+        exempt={
+            "minimum": "a log-likelihood: at the perfect prediction it depends on the number of "
+            "pixels and on the degrees of freedom",
+        },
+    ),
+    "lovasz": Entry(
+        Lovasz,
+        formula="sum of errors, sorted, by the rise of the Jaccard loss with each further one",
+        source="Berman et al., CVPR 2018; hinge of each sigmoid, Lovasz-Softmax, per image",
+        range="[0, inf) of sigmoids, [0, 1] of a softmax",
+        empty="the largest error of the image: pulls at one pixel",
+    ),
+    "boundary": Entry(
+        Boundary,
+        formula="mean of p times the signed distance to the outline of y, negative inside",
+        source="Kervadec et al., MIDL 2019",
+        range="pixels, negative to positive, by the size of image and mask",
+        empty="0 without gradient, as on a full mask",
+        why_own="MONAI measures distances to and takes means over pixels that do not count",
+        exempt={"minimum": "its minimum is negative: the mean of the distances inside the mask"},
+    ),
+    "hausdorff": Entry(
+        Hausdorff,
+        formula="mean of (p - y)^2 (d_p^alpha + d_y^alpha), d the distance to an outline",
+        source="Karimi and Salcudean, IEEE TMI 2020, by distance transforms",
+        range="[0, inf), pixels^alpha",
+        empty="sees predictions above 0.5 alone",
+        why_own="MONAI measures distances to and takes means over pixels that do not count",
+    ),
+    "cldice": Entry(
+        ClDice,
+        formula="1 - 2 T R / (T + R); T share of p's skeleton within y, R of y's within p",
+        source="Shit et al., CVPR 2021; sums per image and class",
+        range="[0, 1]",
+        empty="falls as the skeleton of p vanishes",
+        smooth="smooth = 1 (pixel)",
+        why_own="MONAI adds up the classes before it divides, and its skeletons know no mask",
+    ),
+    "unified_focal": Entry(
+        UnifiedFocal,
+        formula="w (focal cross-entropy) + (1 - w) (focal Tversky), background and rest apart",
+        source="Yeung et al., CMIG 2022, asymmetric variant",
+        range="[0, inf)",
+        empty="its cross-entropy falls as predictions vanish, its Tversky part is flat",
+        smooth="smooth = 1e-7",
+        why_own="MONAI clamps logits to [0, 1] as if they were probabilities: no gradient beyond",
+    ),
+    "nacl": Entry(
+        NeighbourAware,
+        formula="mean of ce + penalty |t - z|; t the share of y in 3 x 3, of sigmoids 2 share - 1",
+        source="Murugesan et al., MICCAI 2023 and MedIA 2025, with their L1 and 0.1",
+        range="[0, inf)",
+        empty="cross-entropy of background, its logits pulled to 0, of sigmoids to -1",
+        why_own="MONAI gives one number a batch and lets shares drop along the image's border",
+        exempt={
+            "minimum": "sure logits pay the penalty: that is how the loss calibrates",
+            "improves": "beyond logits of modest size the penalty rises faster than the rest falls",
+        },
+    ),
+    "ml1_ace": Entry(
+        AverageCalibrationError,
+        formula="mean over filled bins of p of |mean p - mean y|",
+        source="Barfoot et al., MICCAI 2024, hard bins",
+        range="[0, 1]",
+        empty="mean over filled bins of their mean p",
+    ),
 }
-
-# A module of layers may have a hundred classes; the message stays one line.
-_LISTED = 10
-
-
-def build_term(spec: TermSpec) -> nn.Module:
-    """The term that a spec names.
-
-    Args:
-        spec: Name in ``TERMS`` or ``package.module:Term``, with keyword arguments.
-
-    Returns:
-        The term, ``term(logits, target, valid, sample_weight=None) -> (B, K) or (1, K)``.
-
-    Raises:
-        InputError: If the name is unknown, cannot be imported or is no term, or an argument does
-            not fit.
-    """
-    factory = _imported(spec.name) if ":" in spec.name else _registered(spec.name)
-    _check_arguments(spec, factory)
-    try:
-        return factory(**spec.arguments)
-    except (TypeError, ValueError) as error:
-        msg = f"loss term {spec.name!r}: {error}; change the argument in --model.loss"
-        raise InputError(msg) from error
-
-
-def _registered(name: str) -> type[nn.Module]:
-    if name not in TERMS:
-        msg = (
-            f"loss term: found {name!r}, expected {_choice(name, TERMS)}; "
-            "correct it in --model.loss, where a term of your own is package.module:Term"
-        )
-        raise InputError(msg)
-    return TERMS[name]
-
-
-def _imported(name: str) -> type[nn.Module]:
-    module_name, _, class_name = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        msg = (
-            f"loss term {name!r}: module {module_name!r} cannot be imported ({error}); "
-            "install it or put it beside main.py"
-        )
-        raise InputError(msg) from error
-    found = getattr(module, class_name, None)
-    if not _is_term(found):
-        options = sorted(key for key, value in vars(module).items() if _is_term(value))
-        msg = (
-            f"loss term {name!r}: found no nn.Module class {class_name!r} in {module_name!r}, "
-            f"expected {_choice(class_name, options)}; correct the name"
-        )
-        raise InputError(msg)
-    try:
-        inspect.signature(found.forward).bind("self", "logits", "target", "valid", "sample_weight")
-    except TypeError as error:
-        msg = (
-            f"loss term {name!r}: {class_name}.forward {error}, "
-            "expected forward(self, logits, target, valid, sample_weight=None); write it so"
-        )
-        raise InputError(msg) from error
-    return found
-
-
-def _is_term(found: object) -> TypeGuard[type[nn.Module]]:
-    return inspect.isclass(found) and issubclass(found, nn.Module)
-
-
-def _check_arguments(spec: TermSpec, factory: type[nn.Module]) -> None:
-    parameters = inspect.signature(factory).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for key in spec.arguments:
-        if key not in parameters:
-            msg = (
-                f"loss term {spec.name!r}: found argument {key!r}, "
-                f"expected {_choice(key, parameters)}; correct it in --model.loss"
-            )
-            raise InputError(msg)
-
-
-def _choice(name: str, options: Iterable[str]) -> str:
-    """What could have stood in place of a name: the options, and which of them are near."""
-    by_lower = {option.lower(): option for option in options}
-    if not by_lower:
-        return "none"
-    near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
-    hint = f" (nearest: {', '.join(by_lower[key] for key in near)})" if near else ""
-    more = ", ..." if len(by_lower) > _LISTED else ""
-    return f"one of {', '.join(islice(by_lower.values(), _LISTED))}{more}{hint}"

@@ -3,10 +3,10 @@ import torch
 from torch import Tensor, nn
 
 from errors import InputError
+from lightning_module.losses.building import build_term
+from lightning_module.losses.cross_entropy import Focal
 from lightning_module.losses.expression import TermSpec
-from lightning_module.losses.registry import TERMS, build_term
-from lightning_module.losses.terms import Focal
-from tests.lightning_module.toy import random_case
+from lightning_module.losses.registry import TERMS
 
 
 class Margin(nn.Module):
@@ -37,18 +37,6 @@ class Unfinished(nn.Module):
         return logits - target
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_every_registered_term_keeps_the_contract(name: str) -> None:
-    logits, target, valid = random_case()
-    term = build_term(TermSpec(name))
-
-    values = term(logits.requires_grad_(), target, valid, torch.ones(3))
-
-    assert values.shape == ((1, 2) if getattr(term, "over_batch", False) else (3, 2))
-    assert torch.autograd.grad(values.sum(), logits)[0].abs().sum() > 0
-    assert TERMS[name].__doc__
-
-
 def test_arguments_reach_the_term() -> None:
     term = build_term(TermSpec("focal", 1.0, {"gamma": 3, "alpha": 0.5}))
 
@@ -73,11 +61,11 @@ def test_open_arguments_are_passed_on() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("bec", {}, r"found 'bec', expected one of bce, dice, batch_dice, focal \(nearest: bce\)"),
+        ("bec", {}, r"found 'bec', expected one of bce, .*\(nearest: bce"),
         ("DICE", {}, r"found 'DICE', expected one of .* \(nearest: dice"),
-        ("zzz", {}, "found 'zzz', expected one of bce, dice, batch_dice, focal; "),
+        ("zzz", {}, f"found 'zzz', expected one of {', '.join(TERMS)}; "),
         ("focal", {"gama": 3}, r"'gama', expected one of gamma, alpha \(nearest: gamma\)"),
-        ("bce", {"gamma": 3}, "unexpected keyword argument 'gamma'; change the argument"),
+        ("bce", {"gamma": 3}, "found argument 'gamma', expected none; correct it in --model.loss"),
         ("focal", {"gamma": -1}, "gamma: found -1, expected a number of at least 0"),
         ("focal", {"gamma": "x"}, "gamma: found 'x'"),
         ("no.such.package:Term", {}, "'no.such.package' cannot be imported"),

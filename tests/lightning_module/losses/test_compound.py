@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from errors import InputError
-from lightning_module.losses import functional
 from lightning_module.losses.compound import CompoundLoss
+from lightning_module.losses.cross_entropy import BinaryCrossEntropy, Focal
+from lightning_module.losses.overlap import BatchDice
 from tests.lightning_module.toy import random_case
 
 WIDE = f"{__name__}:Wide"
@@ -32,7 +33,8 @@ class Whole(nn.Module):
     def forward(
         self, logits: Tensor, target: Tensor, valid: Tensor, sample_weight: Tensor | None = None
     ) -> Tensor:
-        return self.scale * functional.batch_dice(logits.sigmoid(), target, valid, sample_weight)
+        value: Tensor = BatchDice()(logits, target, valid, sample_weight)
+        return self.scale * value
 
 
 def in_plain_numbers(
@@ -40,10 +42,10 @@ def in_plain_numbers(
 ) -> float:
     """``0.5*bce+2*batch_dice+focal`` in the order of the contract, one number at a time."""
     logits, target, valid = case
-    bce: list[list[float]] = functional.binary_cross_entropy(*case).tolist()
-    focal: list[list[float]] = functional.focal(*case).tolist()
+    bce: list[list[float]] = BinaryCrossEntropy()(*case).tolist()
+    focal: list[list[float]] = Focal()(*case).tolist()
     weight = torch.tensor(samples)
-    whole = functional.batch_dice(logits.sigmoid(), target, valid, weight)
+    whole = BatchDice()(logits, target, valid, weight)
     batch: list[float] = whole[0].tolist()
     total = 0.0
     for row in range(len(logits)):

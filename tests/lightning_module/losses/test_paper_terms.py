@@ -10,26 +10,16 @@ from monai.losses.focal_loss import FocalLoss
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
-from lightning_module.losses import functional
+from lightning_module.losses.cross_entropy import BinaryCrossEntropy, Focal
+from lightning_module.losses.overlap import BatchDice, Dice
 from tests.lightning_module.toy import random_case
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    return functional.dice(logits.sigmoid(), target, valid)
-
-
-def batch_dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    return functional.batch_dice(logits.sigmoid(), target, valid)
-
-
-BY_IMAGE: dict[str, Loss] = {
-    "bce": functional.binary_cross_entropy,
-    "focal": functional.focal,
-    "dice": dice,
-}
-LOSSES = {**BY_IMAGE, "batch_dice": batch_dice}
+dice, batch_dice = Dice(), BatchDice()
+BY_IMAGE: dict[str, Loss] = {"bce": BinaryCrossEntropy(), "focal": Focal(), "dice": dice}
+LOSSES: dict[str, Loss] = {**BY_IMAGE, "batch_dice": batch_dice}
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=list(LOSSES))
 every_loss_by_image = pytest.mark.parametrize("loss", BY_IMAGE.values(), ids=list(BY_IMAGE))
 seeds = st.integers(0, 10_000)
@@ -101,18 +91,18 @@ def test_losses_agree_with_torch_and_monai() -> None:
             ours, theirs.reshape_as(ours), atol=1e-6, rtol=0, check_dtype=False
         )
 
-    assert_close(functional.binary_cross_entropy(logits, target, valid), by_pixel.mean((2, 3)))
+    assert_close(BinaryCrossEntropy()(logits, target, valid), by_pixel.mean((2, 3)))
     assert_close(dice(logits, target, valid), of_images)
     assert_close(batch_dice(logits, target, valid), of_batch)
-    assert_close(functional.focal(logits, target, valid, gamma=3.0, alpha=0.3), of_focal)
+    assert_close(Focal(gamma=3.0, alpha=0.3)(logits, target, valid), of_focal)
 
 
 def test_focal_without_focus_is_half_of_cross_entropy() -> None:
     logits, target, valid = random_case()
 
-    values = functional.focal(logits, target, valid, gamma=0.0, alpha=0.5)
+    values = Focal(gamma=0.0, alpha=0.5)(logits, target, valid)
 
-    torch.testing.assert_close(2 * values, functional.binary_cross_entropy(logits, target, valid))
+    torch.testing.assert_close(2 * values, BinaryCrossEntropy()(logits, target, valid))
 
 
 @every_loss
@@ -126,10 +116,9 @@ def test_gradient_of_a_weighted_batch_agrees_with_finite_differences() -> None:
     logits, target, valid = random_case(samples=3, size=3)
     weight = torch.tensor([0.5, 2.0, 0.0], dtype=torch.float64)
 
-    def weighted(z: Tensor) -> Tensor:
-        return functional.batch_dice(z.sigmoid(), target, valid, weight)
-
-    assert torch.autograd.gradcheck(weighted, logits.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda z: batch_dice(z, target, valid, weight), logits.requires_grad_()
+    )
 
 
 @every_loss
@@ -176,7 +165,7 @@ def test_a_weight_in_batch_dice_counts_the_image_so_often() -> None:
     logits, target, valid = random_case()
     weight, repeated = torch.tensor([2.0, 0.0, 1.0]), [0, 0, 2]
 
-    weighted = functional.batch_dice(logits.sigmoid(), target, valid, weight)
+    weighted = batch_dice(logits, target, valid, weight)
 
     again = batch_dice(logits[repeated], target[repeated], valid[repeated])
     torch.testing.assert_close(weighted, again)
@@ -207,7 +196,7 @@ def test_saturated_logits_give_finite_values_and_gradients(
 def test_focal_has_a_finite_slope_where_the_truth_is_certain(gamma: float) -> None:
     logits = torch.full((1, 1, 2, 2), 200.0, requires_grad=True)
 
-    value = functional.focal(logits, torch.ones(1, 1, 2, 2), logits > 0, gamma=gamma)
+    value = Focal(gamma=gamma)(logits, torch.ones(1, 1, 2, 2), logits > 0)
 
     assert gradient(value, logits).isfinite().all()
 
@@ -263,4 +252,4 @@ def test_weights_for_another_number_of_images_are_refused() -> None:
     logits, target, valid = random_case()
 
     with pytest.raises(ValueError, match=r"sample_weight has shape \(2,\), expected \(3,\)"):
-        functional.batch_dice(logits.sigmoid(), target, valid, torch.ones(2))
+        batch_dice(logits, target, valid, torch.ones(2))

@@ -4,23 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_module.losses import functional
-from lightning_module.losses.terms import BatchDice, BinaryCrossEntropy, Dice, Focal
+from lightning_module.losses.cross_entropy import BinaryCrossEntropy, Focal
+from lightning_module.losses.overlap import BatchDice, Dice
 from tests.lightning_module.toy import random_case
-
-
-def test_terms_take_logits_and_follow_the_functional_losses() -> None:
-    logits, target, valid = random_case()
-    probs, weight = logits.sigmoid(), torch.tensor([1.0, 2.0, 0.5])
-    expected = {
-        BinaryCrossEntropy(): functional.binary_cross_entropy(logits, target, valid),
-        Dice(smooth=2.0): functional.dice(probs, target, valid, smooth=2.0),
-        BatchDice(smooth=2.0): functional.batch_dice(probs, target, valid, weight, smooth=2.0),
-        Focal(gamma=1, alpha=0.5): functional.focal(logits, target, valid, gamma=1, alpha=0.5),
-    }
-
-    for term, values in expected.items():
-        torch.testing.assert_close(term(logits, target, valid, weight), values, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("term", [BinaryCrossEntropy(), Dice(), Focal()])
