@@ -17,7 +17,7 @@ NO_PYTHON := no Python with venv: found none of 3.11 or newer on the path, expec
 	install it and run make again
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test test-slow test-real lint types check lock docker clean
+.PHONY: help install demo ui test test-slow test-real lint types check bench lock docker clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ types: $(STAMP) ## Check types with mypy
 	$(PYTHON) -m mypy
 
 check: lint types test ## Run lint, types and test
+
+bench: $(STAMP) ## Measure what the tool costs, on a machine with nothing else to do
+	$(PYTHON) -m benchmarks.losses
 
 # Pins that are in the lock stay: delete a line (or the file) first to let it move. What belongs to
 # one machine or one torch build is taken out, so that torch brings its own elsewhere.

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.checkpoint import run_checkpoints
+from callbacks.ledger import LedgerCallback
 from callbacks.opening import Opening
 from callbacks.progress import RunProgressBar, say
 from callbacks.robustness import RobustnessCallback
@@ -138,7 +139,7 @@ class SegStressCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """Add the callbacks that every run has, whatever list a user's YAML sets."""
         settings = self.config_init[self.subcommand]
-        callbacks: list[Callback] = [Opening(), RunState(self._settings())]
+        callbacks: list[Callback] = [Opening(), RunState(self._settings()), LedgerCallback()]
         if settings.trainer.enable_checkpointing is not False and self.subcommand == "fit":
             callbacks += run_checkpoints()
         if settings.trainer.enable_progress_bar is not False:

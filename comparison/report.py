@@ -13,9 +13,12 @@ from comparison.figures import (
     file_stem,
     picture_cases,
 )
+from comparison.ledger import ledger_figures, loss_ledgers
+from comparison.report_ledger import ledger_section
 from comparison.report_page import report_page
 from comparison.selection import Selection
 from comparison.table import comparison_table, curves_by_loss
+from lightning_module.keys import unique_slugs
 from tracking.environment import git_revision
 
 REPORT_FILE = "report.html"
@@ -24,7 +27,7 @@ FIGURES_FOLDER = "figures"
 
 _OUR_FIGURES = re.compile(
     r"((figure1_saliency|figure4_shrinking|figure7_masks|margins)_.+_slice\d+"
-    r"|figure[2356]_top.+|curve_.+)\.png"
+    r"|figure[2356]_top.+|curve_.+|ledger_.+)\.png"
 )
 
 
@@ -50,13 +53,20 @@ def write_report(selection: Selection, folder: Path, command: str) -> pd.DataFra
     table = comparison_table(selection, curves)
     stills = {attack: attack_figure(selection, curves, attack) for attack in attack_names(curves)}
     pictures = [(case, case_figures(selection, case.rows)) for case in picture_cases(selection)]
+    ledgers = loss_ledgers(selection)
+    heat_maps = ledger_figures(ledgers)
     figures = {f"{file_stem(attack)}.png": png for attack, png in stills.items()}
     for case, drawn in pictures:
         figures |= {
             f"{name}_{case.case}_slice{case.slice_index}.png": png for name, png in drawn.items()
         }
+    names = unique_slugs(heat_maps)
+    figures |= {
+        f"ledger_{name}.png": png for name, png in zip(names, heat_maps.values(), strict=True)
+    }
     made = f"{command} · revision {git_revision()}"
-    page = report_page(selection, curves, table, stills, pictures, made)
+    ledger = ledger_section(ledgers, heat_maps)
+    page = report_page(selection, curves, table, stills, pictures, ledger, made)
 
     (folder / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as scratch:

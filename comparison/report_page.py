@@ -25,6 +25,7 @@ def report_page(
     table: pd.DataFrame,
     stills: Mapping[str, bytes],
     pictures: Sequence[tuple[PictureCase, Mapping[str, bytes]]],
+    ledger: str,
     made: str,
 ) -> str:
     """The whole page, which needs no other file and no network.
@@ -35,6 +36,7 @@ def report_page(
         table: The table of the comparison.
         stills: PNG of each attack's curves, shown where the interactive ones cannot be drawn.
         pictures: The pictured slices with the PNGs of each.
+        ledger: HTML of the loss ledgers; empty where there are none.
         made: What made the report, for its foot.
 
     Returns:
@@ -60,6 +62,7 @@ def report_page(
             _case(case, drawn, not index) for index, (case, drawn) in enumerate(pictures)
         )
         or "<p>The runs hold no pictures.</p>",
+        "ledger": ledger,
         "empty": f"At one point or more there were up to {left_out} of these."
         if left_out
         else "There were none.",
@@ -110,6 +113,17 @@ def report_notes(selection: Selection) -> list[str]:
     return notes
 
 
+def image_html(png: bytes, words: str) -> str:
+    """An ``img`` element that holds its picture.
+
+    Args:
+        png: The picture.
+        words: What it shows, escaped.
+    """
+    data = base64.b64encode(to_webp_bytes(png)).decode()
+    return f'<img alt="{words}" src="data:image/webp;base64,{data}">'
+
+
 def _facts(selection: Selection, table: pd.DataFrame) -> str:
     seeds = sorted({run.seed for run in selection.runs}, key=lambda seed: (len(seed), seed))
     return (
@@ -148,8 +162,9 @@ def _cell(row: Mapping[str, float], name: str) -> str:
 def _chart(attack: str, still: bytes, figure: str) -> str:
     key = html.escape(f"chart-{attack}", quote=True)
     words = html.escape(attack_title(attack), quote=True)
+    shown = image_html(still, words)
     return (
-        f'<div class="chart" data-figure="{key}" aria-label="{words}">{_image(still, words)}</div>'
+        f'<div class="chart" data-figure="{key}" aria-label="{words}">{shown}</div>'
         f'<script type="application/json" id="{key}">{json_for_page(figure)}</script>'
     )
 
@@ -157,18 +172,13 @@ def _chart(attack: str, still: bytes, figure: str) -> str:
 def _case(case: PictureCase, drawn: Mapping[str, bytes], is_open: bool) -> str:
     title = html.escape(f"{case.case}, slice {case.slice_index}")
     images = "".join(
-        f"<p>{_image(png, html.escape(f'{name} of {case.case}', quote=True))}</p>"
+        f"<p>{image_html(png, html.escape(f'{name} of {case.case}', quote=True))}</p>"
         for name, png in drawn.items()
     )
     missing = (
         f"<p>No pictures of {html.escape(', '.join(case.missing))}.</p>" if case.missing else ""
     )
     return f"<details{' open' * is_open}><summary>{title}</summary>{missing}{images}</details>"
-
-
-def _image(png: bytes, words: str) -> str:
-    data = base64.b64encode(to_webp_bytes(png)).decode()
-    return f'<img alt="{words}" src="data:image/webp;base64,{data}">'
 
 
 def _runs(selection: Selection) -> str:

@@ -7,15 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+import pandas as pd
 from mlflow import MlflowClient
 
 from errors import InputError
+from lightning_module.ledger import read_ledger
 from robustness.counts import CountsFile, read_counts
 from robustness.snapshots import Snapshot, load_snapshots
 from tracking.store import find_experiment, open_client
 
 COUNTS_FILE = "counts.parquet"
 SNAPSHOTS_FILE = "saliency.npz"
+LEDGER_FOLDER = "ledger"
+LEDGER_FILE = "ledger.csv"
 
 _T = TypeVar("_T")
 
@@ -100,7 +104,21 @@ def fetch_snapshots(run: StoredRun, split: str) -> list[Snapshot]:
     return _fetch(run, f"{robustness_folder(split)}/{SNAPSHOTS_FILE}", load_snapshots) or []
 
 
-def _fetch(run: StoredRun, file: str, read: Callable[[Path], _T]) -> _T | None:
+def fetch_ledger(run: StoredRun) -> pd.DataFrame | None:
+    """The loss ledger of a run's training, epoch by epoch; None where it has none.
+
+    Returns:
+        Columns ``split, epoch, term, class, value, weight, dice``; see ``lightning_module.ledger``.
+
+    Raises:
+        InputError: If the stored file cannot be read.
+    """
+    return _fetch(run, f"{LEDGER_FOLDER}/{LEDGER_FILE}", read_ledger, "train it again")
+
+
+def _fetch(
+    run: StoredRun, file: str, read: Callable[[Path], _T], remedy: str = "evaluate the run again"
+) -> _T | None:
     client = open_client()
     if not _holds(client, run.run_id, file):
         return None
@@ -110,7 +128,7 @@ def _fetch(run: StoredRun, file: str, read: Callable[[Path], _T]) -> _T | None:
             return read(local)
         except (ValueError, OSError, TypeError, KeyError) as error:
             reason = " ".join(str(error).split())
-            msg = f"run {run.run_id}: {file} cannot be read ({reason}); evaluate the run again"
+            msg = f"run {run.run_id}: {file} cannot be read ({reason}); {remedy}"
             raise InputError(msg) from error
 
 

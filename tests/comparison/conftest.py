@@ -8,9 +8,12 @@ import pytest
 
 from comparison.report import write_report
 from comparison.selection import Selection, select_runs
-from tests.comparison.made import made_frame, snapshots_of, store_run
+from tests.comparison.made import made_frame, made_ledger, snapshots_of, store_run
 from tests.places import Place, with_store
 
+# The class that fails under seed 1 of bce is one that only the ledger shows.
+SHARES = {"front": 0.96, "back<i>": 0.04}
+DICE = ({"front": 0.9, "back<i>": 0.8}, {"front": 0.9, "back<i>": 0.1})
 HOSTILE = "</script><b>a.b:Term</b>{{plotly}}&\"'"
 
 
@@ -19,7 +22,7 @@ class Report:
     """A written report with what went into it.
 
     Attributes:
-        selection: The runs: ``bce`` with seeds 0 and 1, ``HOSTILE`` with seed 0.
+        selection: The runs: ``bce`` with seeds 0 and 1, ``HOSTILE`` with seed 0 and no ledger.
         frames: Counts by loss, in the order of the seeds.
         folder: The report's files.
         table: The table that was returned.
@@ -53,6 +56,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
                     {"loss": loss, "seed": str(seed), "epochs": str(len(found))},
                     experiment=experiment,
                     snapshots=snapshots_of(seed) if loss == "bce" else snapshots_of(7),
+                    ledger=made_ledger(SHARES, DICE[seed]) if loss == "bce" else None,
                 )
         store_run(scratch, None, {"loss": "<u>left</u>", "seed": "0"}, experiment=experiment)
         selection = select_runs(experiment, "test")

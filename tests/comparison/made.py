@@ -10,6 +10,7 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 
+from lightning_module.ledger import LEDGER_COLUMNS
 from robustness.counts import (
     CLEAN_ROW,
     FIELDS,
@@ -22,7 +23,14 @@ from robustness.counts import (
 from robustness.snapshots import Snapshot, save_snapshots
 from tests.pictures.slices import made_snapshot
 from tracking.logger import RunLogger
-from tracking.reading import COUNTS_FILE, SNAPSHOTS_FILE, StoredRun, robustness_folder
+from tracking.reading import (
+    COUNTS_FILE,
+    LEDGER_FILE,
+    LEDGER_FOLDER,
+    SNAPSHOTS_FILE,
+    StoredRun,
+    robustness_folder,
+)
 
 LEVELS = (0.0, 0.3, 0.6)
 PIXELS = (1.0, 10.0, 20.0)
@@ -91,6 +99,7 @@ def store_run(
     experiment: str = "Task90_Blob",
     metadata: Mapping[str, str] = METADATA,
     snapshots: Iterable[Snapshot] = (),
+    ledger: pd.DataFrame | None = None,
 ) -> str:
     """Write a run into the store that ``MLFLOW_TRACKING_URI`` names, as training does.
 
@@ -107,8 +116,27 @@ def store_run(
     if kept:
         save_snapshots(scratch / SNAPSHOTS_FILE, kept)
         logger.log_file(scratch / SNAPSHOTS_FILE, robustness_folder("test"))
+    if ledger is not None:
+        logger.log_text(ledger.to_csv(index=False), f"{LEDGER_FOLDER}/{LEDGER_FILE}")
     logger.finalize("success")
     return str(logger.version)
+
+
+def made_ledger(
+    shares: Mapping[str, float],
+    dice: Mapping[str, float],
+    *,
+    epochs: int = 3,
+    splits: Sequence[str] = ("train", "val"),
+) -> pd.DataFrame:
+    """A ledger of one term, in which classes have these shares in every epoch."""
+    rows = [
+        (split, epoch, "bce", name, len(shares) * share / (epoch + 1), 1.0, dice.get(name, np.nan))
+        for epoch in range(epochs)
+        for split in splits
+        for name, share in shares.items()
+    ]
+    return pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
 
 
 def snapshots_of(seed: int, cases: Sequence[str] = CASES[:1]) -> list[Snapshot]:

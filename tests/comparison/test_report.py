@@ -158,6 +158,7 @@ def test_pictures_are_those_among_the_files(report: Report, page: Page) -> None:
         "figure4_shrinking_case_000_slice12.png",
         "figure6_topn_random.png",
         "figure7_masks_case_000_slice12.png",
+        "ledger_bce.png",
         "margins_case_000_slice12.png",
     ]
     assert sorted(shown) == sorted(files.values())
@@ -214,7 +215,7 @@ def test_the_same_runs_give_the_same_files_and_replace_their_own_alone(
     assert [path.read_text() for path in own] == ["old"] * len(own)
     files = [path.relative_to(report.folder) for path in report.folder.rglob("*")]
     files = [path for path in files if (report.folder / path).is_file()]
-    assert len(files) == 9
+    assert len(files) == 10
     for path in files:
         assert (tmp_path / path).read_bytes() == (report.folder / path).read_bytes()
     assert not list(tmp_path.glob(".partial-*"))

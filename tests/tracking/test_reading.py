@@ -9,14 +9,18 @@ import pandas as pd
 import pytest
 
 from errors import InputError
+from lightning_module.ledger import LEDGER_COLUMNS
 from robustness.counts import CLEAN_ROW, FIELDS, PartialCounts, counts_frame, write_counts
 from robustness.snapshots import Snapshot, save_snapshots
 from tests.places import NewLogger, Place
 from tracking.logger import RunLogger
 from tracking.reading import (
     COUNTS_FILE,
+    LEDGER_FILE,
+    LEDGER_FOLDER,
     SNAPSHOTS_FILE,
     fetch_counts,
+    fetch_ledger,
     fetch_snapshots,
     list_runs,
     robustness_folder,
@@ -120,6 +124,7 @@ def test_a_run_without_counts_has_none(place: Place, new_logger: NewLogger) -> N
     (run,) = list_runs("trials")
     assert fetch_counts(run, "test") is None
     assert fetch_snapshots(run, "test") == []
+    assert fetch_ledger(run) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 not really PAR1", b"PK\x03\x04 nor this"])
@@ -162,3 +167,24 @@ def test_snapshots_come_back_as_they_were(
     for name, value in vars(snapshot).items():
         np.testing.assert_array_equal(getattr(found, name), value)
         assert type(getattr(found, name)) is type(value)
+
+
+def test_a_ledger_comes_back_as_it_was(place: Place, new_logger: NewLogger) -> None:
+    rows = [
+        ("val", 0, "half.bce", "background", 0.1 + 0.2, 0.5, np.nan),
+        ("val", 1, "half.bce", "front", 1 / 3, 0.5, 0.75),
+    ]
+    table = pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
+    new_logger().log_text(table.to_csv(index=False), f"{LEDGER_FOLDER}/{LEDGER_FILE}")
+    (run,) = list_runs("trials")
+    found = fetch_ledger(run)
+    assert found is not None
+    pd.testing.assert_frame_equal(found, table, check_exact=True)
+
+
+@pytest.mark.parametrize("content", ["", "split,epoch\nval,0\n", "PAR1"])
+def test_what_is_no_ledger_names_the_run(content: str, place: Place, new_logger: NewLogger) -> None:
+    new_logger().log_text(content, f"{LEDGER_FOLDER}/{LEDGER_FILE}")
+    (run,) = list_runs("trials")
+    with pytest.raises(InputError, match=rf"{run.run_id}: ledger/ledger.csv .*; train it again"):
+        fetch_ledger(run)

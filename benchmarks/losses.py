@@ -1,0 +1,66 @@
+"""What the loss contract costs: a loss of three terms against the same three computed by hand."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+
+from benchmarks.timing import Ratio, time_in_turn, write_results
+from lightning_module.losses.compound import CompoundLoss
+
+_SHAPES = {"16 slices of 64 x 64": (16, 1, 64, 64), "16 slices, 5 classes": (16, 5, 64, 64)}
+
+
+def by_hand(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """``bce+batch_dice+focal`` as somebody would write it down for this one loss."""
+    zero, pixels = logits.new_zeros(()), valid.sum((2, 3)).clamp(min=1)
+    pixel_loss = binary_cross_entropy_with_logits(logits, target, reduction="none")
+    bce = torch.where(valid, pixel_loss, zero).sum((2, 3)) / pixels
+    probs = torch.where(valid, logits.sigmoid(), zero)
+    truth = torch.where(valid, target, zero)
+    shared = (probs * truth).sum((0, 2, 3))
+    size = probs.square().sum((0, 2, 3)) + truth.square().sum((0, 2, 3))
+    dice = 1 - (2 * shared + 1e-5) / (size + 1e-5)
+    towards = logits * (2 * target - 1)
+    balance = 0.25 * target + 0.75 * (1 - target)
+    pixel_loss = -balance * torch.exp(2.0 * logsigmoid(-towards)) * logsigmoid(towards)
+    focal = torch.where(valid, pixel_loss, zero).sum((2, 3)) / pixels
+    return bce.mean() + dice.mean() + focal.mean()
+
+
+def measure(*, rounds: int = 31, calls: int = 30) -> list[Ratio]:
+    """Time one step, forward and backward, of both.
+
+    Args:
+        rounds: Rounds that count.
+        calls: Steps of each in a round.
+    """
+    ratios, loss = [], CompoundLoss("bce+batch_dice+focal")
+    for name, shape in _SHAPES.items():
+        generator = torch.Generator().manual_seed(0)
+        logits = torch.randn(shape, generator=generator).requires_grad_()
+        target = (torch.rand(shape, generator=generator) > 0.8).float()  # noqa: PLR2004
+        valid = torch.ones(shape[0], 1, *shape[2:], dtype=torch.bool)
+
+        batch = (logits, target, valid)
+        ratios.append(
+            time_in_turn(
+                f"three terms by the contract / by hand, {name}",
+                partial(_step, lambda *given: loss(*given).total, batch),
+                partial(_step, by_hand, batch),
+                goal="at most 1.05",
+                calls=calls,
+                rounds=rounds,
+            )
+        )
+    return ratios
+
+
+def _step(loss: Callable[..., Tensor], batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    loss(*batch).backward()  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    print(write_results("Losses", measure()))

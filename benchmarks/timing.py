@@ -1,0 +1,111 @@
+"""Times two things in turn, so that whatever else the machine does falls on both."""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+RESULTS = Path(__file__).resolve().parent / "results.md"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """What one thing costs of another.
+
+    Attributes:
+        name: What is measured.
+        median: Median of the ratios of the rounds.
+        low: Their lower quartile.
+        high: Their upper quartile.
+        seconds: Median time of one call of the thing that is measured, in seconds.
+        goal: What is asked of it.
+    """
+
+    name: str
+    median: float
+    low: float
+    high: float
+    seconds: float
+    goal: str
+
+
+def time_in_turn(
+    name: str,
+    measured: Callable[[], object],
+    reference: Callable[[], object],
+    *,
+    goal: str,
+    calls: int,
+    rounds: int = 31,
+) -> Ratio:
+    """Time two things alternately and take the median of their ratio.
+
+    Args:
+        name: What is measured.
+        measured: The thing whose cost is the numerator.
+        reference: The thing it is compared with.
+        goal: What is asked of it, for the table.
+        calls: Calls of each in a round.
+        rounds: Rounds that count; three more go before to warm up.
+    """
+    ratios, seconds = [], []
+    for turn in range(rounds + 3):
+        pair = (measured, reference) if turn % 2 else (reference, measured)
+        spent = {thing: _seconds(thing, calls) for thing in pair}
+        if turn >= 3:  # noqa: PLR2004 - the rounds that warm up
+            ratios.append(spent[measured] / spent[reference])
+            seconds.append(spent[measured] / calls)
+    low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    return Ratio(name, float(median), float(low), float(high), float(np.median(seconds)), goal)
+
+
+def write_results(title: str, ratios: list[Ratio]) -> str:
+    """Put a section of measurements into ``benchmarks/results.md``, in place of the one before.
+
+    Args:
+        title: Heading of the section.
+        ratios: Its rows.
+
+    Returns:
+        The section as text.
+    """
+    machine = (
+        f"{torch.get_num_threads()} threads, {platform.machine()}, Python "
+        f"{platform.python_version()}, torch {version('torch')}"
+    )
+    rows = [
+        f"| {row.name} | {row.median:.3f} | {row.low:.3f} to {row.high:.3f} | "
+        f"{1e3 * row.seconds:.2f} ms | {row.goal} |"
+        for row in ratios
+    ]
+    section = "\n".join(
+        [
+            f"## {title}",
+            "",
+            f"Median of rounds in turn, with their quartiles; {machine}.",
+            "",
+            "| what | ratio | quartiles | one call | goal |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+    head = "# Measurements\n\nMade by `make bench`, on a machine with nothing else to do.\n"
+    known = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else head
+    intro, *parts = known.split("\n## ")
+    kept = [part.strip() for part in parts if part.partition("\n")[0] != title]
+    sections = [*(f"## {part}\n" for part in kept), section]
+    RESULTS.write_text("\n".join([intro.strip(), "", *sections]), encoding="utf-8")
+    return section
+
+
+def _seconds(thing: Callable[[], object], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        thing()
+    return time.perf_counter() - start

@@ -1,0 +1,77 @@
+"""The loss ledgers of the runs that are compared, and their heat maps on one scale."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from comparison.selection import ComparedRun, Selection
+from lightning_module.ledger import LossHistory, loss_history
+from pictures.ledger import ledger_figure, share_limit
+from pictures.style import to_png_bytes
+from tracking.reading import fetch_ledger
+
+# Attacks may be on the test set, but only this one is scored in every epoch.
+SPLIT = "val"
+
+
+@dataclass(frozen=True)
+class LossLedgers:
+    """What the validation loss of the runs of one loss was made of.
+
+    Attributes:
+        loss: The loss expression.
+        histories: Of each run that has a ledger, by what tells it from the others: its seed.
+    """
+
+    loss: str
+    histories: dict[str, LossHistory]
+
+
+def loss_ledgers(selection: Selection) -> list[LossLedgers]:
+    """The ledgers of the runs, read from the store.
+
+    Args:
+        selection: The runs.
+
+    Returns:
+        Losses in the order in which they are shown; those none of whose runs has one are left out.
+
+    Raises:
+        InputError: If a stored ledger cannot be read.
+    """
+    found = []
+    for loss, runs in selection.by_loss().items():
+        folds = {compared.fold for compared in runs}
+        histories = {}
+        for compared in runs:
+            table = fetch_ledger(compared.run)
+            history = None if table is None else loss_history(table, SPLIT)
+            if history is not None:
+                histories[_words(compared, several_folds=len(folds) > 1)] = history
+        if histories:
+            found.append(LossLedgers(loss, histories))
+    return found
+
+
+def ledger_figures(ledgers: Sequence[LossLedgers]) -> dict[str, bytes]:
+    """PNG of the heat map of each loss, of several seeds that of the first; all on one scale.
+
+    Args:
+        ledgers: From :func:`loss_ledgers`.
+
+    Returns:
+        PNGs by loss.
+    """
+    if not ledgers:
+        return {}
+    limit = share_limit([history for found in ledgers for history in found.histories.values()])
+    figures = {}
+    for found in ledgers:
+        words, history = next(iter(found.histories.items()))
+        title = f"{found.loss}, {words}: where the loss of {SPLIT} comes from"
+        figures[found.loss] = to_png_bytes(ledger_figure(history, title=title, limit=limit))
+    return figures
+
+
+def _words(compared: ComparedRun, *, several_folds: bool) -> str:
+    fold = f", fold {compared.fold}" if several_folds else ""
+    return f"seed {compared.seed}{fold}"
