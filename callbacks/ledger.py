@@ -8,13 +8,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from callbacks.progress import say
 from callbacks.run_state import run_logger
-from lightning_module.ledger import (
-    LEDGER_COLUMNS,
-    NO_CLASS,
-    REGULARIZATION,
-    LossLedger,
-    loss_history,
-)
+from lightning_module.ledger import REGULARIZATION, LossLedger
+from lightning_module.ledger_history import LEDGER_COLUMNS, NO_CLASS, loss_history
 from pictures.ledger import ledger_figure
 from pictures.style import to_png_bytes
 from tracking.reading import LEDGER_FILE, LEDGER_FOLDER

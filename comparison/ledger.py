@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from comparison.selection import ComparedRun, Selection
-from lightning_module.ledger import LossHistory, loss_history
+from lightning_module.ledger_history import LossHistory, loss_history
 from pictures.ledger import ledger_figure, share_limit
 from pictures.style import to_png_bytes
 from tracking.reading import fetch_ledger

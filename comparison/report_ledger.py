@@ -7,7 +7,7 @@ import numpy as np
 
 from comparison.ledger import SPLIT, LossLedgers
 from comparison.report_page import image_html
-from lightning_module.ledger import DICE_GAP, LossHistory, percent
+from lightning_module.ledger_history import DICE_GAP, EVEN_SHARES, LossHistory, percent
 
 
 def ledger_section(ledgers: Sequence[LossLedgers], heat_maps: Mapping[str, bytes]) -> str:
@@ -26,8 +26,8 @@ def ledger_section(ledgers: Sequence[LossLedgers], heat_maps: Mapping[str, bytes
         f"<h2>Loss ledgers</h2><p>Which class the loss of the split {SPLIT} comes from, after the "
         f"last epoch and epoch by epoch; all heat maps are on one scale. Marked is a class that "
         f"goes wrong without the loss telling: its Dice lies {DICE_GAP:g} or more below the median "
-        "of the other classes, while its share of the loss is not above an even share.</p>"
-        + "".join(_of_loss(found, heat_maps[found.loss]) for found in ledgers)
+        f"of the other classes, while its share of the loss is at most {EVEN_SHARES:g} times an "
+        "even one.</p>" + "".join(_of_loss(found, heat_maps[found.loss]) for found in ledgers)
     )
 
 

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from lightning_module.ledger import LossHistory
+from lightning_module.ledger_history import LossHistory
 from pictures.style import figure_style
 
 SHARE_MAP = "viridis"

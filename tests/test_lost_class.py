@@ -13,7 +13,7 @@ import torch
 
 from datamodules.datamodule import DecathlonDataModule
 from datamodules.phantom import write_phantom
-from lightning_module.ledger import loss_history, read_ledger
+from lightning_module.ledger_history import loss_history, read_ledger
 from lightning_module.losses.compound import CompoundLoss
 from lightning_module.module import SegmentationModule
 from tests.places import Place
@@ -73,7 +73,7 @@ def test_the_total_hides_the_class_and_ledger_and_warning_show_it(trained: Train
     # The total: next to nothing.
     assert metrics["val/loss"] < 0.02
 
-    # The ledger: the same classes at the last epoch, with no more than their even share.
+    # The ledger: the same classes at the last epoch, with about their even share.
     history = loss_history(trained.table, "val")
     assert history is not None
     assert history.class_names == tuple(names())

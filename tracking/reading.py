@@ -11,7 +11,7 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from errors import InputError
-from lightning_module.ledger import read_ledger
+from lightning_module.ledger_history import read_ledger
 from robustness.counts import CountsFile, read_counts
 from robustness.snapshots import Snapshot, load_snapshots
 from tracking.store import find_experiment, open_client

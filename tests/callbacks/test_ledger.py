@@ -16,7 +16,7 @@ from callbacks.ledger import LedgerCallback
 from callbacks.run_state import RunState
 from datamodules.datamodule import DecathlonDataModule
 from datamodules.phantom import write_phantom
-from lightning_module.ledger import LEDGER_COLUMNS, loss_history
+from lightning_module.ledger_history import LEDGER_COLUMNS, loss_history
 from tests.callbacks.ledger_toy import Failing, LedgerToy, Oracle, Seen
 from tests.callbacks.test_run_state import InterruptAt, InterruptionError
 from tests.callbacks.toy import ToyModule, train_loader, trainer, val_loader

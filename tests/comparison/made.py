@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 
-from lightning_module.ledger import LEDGER_COLUMNS
+from lightning_module.ledger_history import LEDGER_COLUMNS
 from robustness.counts import (
     CLEAN_ROW,
     FIELDS,

@@ -8,7 +8,7 @@ import pytest
 from comparison.ledger import ledger_figures, loss_ledgers
 from comparison.selection import Selection, select_runs
 from errors import InputError
-from lightning_module.ledger import loss_history
+from lightning_module.ledger_history import loss_history
 from pictures.ledger import ledger_figure
 from pictures.style import to_png_bytes
 from tests.comparison.made import made_frame, made_ledger, store_run

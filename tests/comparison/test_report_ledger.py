@@ -4,7 +4,7 @@ import re
 
 from comparison.ledger import LossLedgers, ledger_figures
 from comparison.report_ledger import ledger_section
-from lightning_module.ledger import LossHistory, loss_history
+from lightning_module.ledger_history import LossHistory, loss_history
 from tests.comparison.conftest import Report
 from tests.comparison.made import made_ledger
 

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_module.ledger import LossHistory
+from lightning_module.ledger_history import LossHistory
 from pictures.ledger import ledger_figure, share_limit
 from pictures.style import to_png_bytes
 

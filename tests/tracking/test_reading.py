@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from errors import InputError
-from lightning_module.ledger import LEDGER_COLUMNS
+from lightning_module.ledger_history import LEDGER_COLUMNS
 from robustness.counts import CLEAN_ROW, FIELDS, PartialCounts, counts_frame, write_counts
 from robustness.snapshots import Snapshot, save_snapshots
 from tests.places import NewLogger, Place
