@@ -24,8 +24,8 @@ def by_hand(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     size = probs.square().sum((0, 2, 3)) + truth.square().sum((0, 2, 3))
     dice = 1 - (2 * shared + 1e-5) / (size + 1e-5)
     towards = logits * (2 * target - 1)
-    balance = 0.25 * target + 0.75 * (1 - target)
-    pixel_loss = -balance * torch.exp(2.0 * logsigmoid(-towards)) * logsigmoid(towards)
+    balance = 0.75 - 0.5 * target
+    pixel_loss = -balance * torch.sigmoid(-towards).pow(2.0) * logsigmoid(towards)
     focal = torch.where(valid, pixel_loss, zero).sum((2, 3)) / pixels
     return bce.mean() + dice.mean() + focal.mean()
 

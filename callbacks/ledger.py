@@ -9,16 +9,17 @@ from lightning.pytorch.trainer.states import TrainerFn
 from callbacks.progress import say
 from callbacks.run_state import run_logger
 from lightning_module.ledger import REGULARIZATION, LossLedger
-from lightning_module.ledger_history import LEDGER_COLUMNS, NO_CLASS, loss_history
+from lightning_module.ledger_history import LEDGER_COLUMNS, NO_CLASS, Parting, loss_history
 from pictures.ledger import ledger_figure
 from pictures.style import to_png_bytes
 from tracking.reading import LEDGER_FILE, LEDGER_FOLDER
 
 _LEDGERS = {"train": "train_ledger", "val": "eval_ledger", "test": "eval_ledger"}
 _REMEDY = (
-    "the loss hardly sees it; raise its weight in --model.class_weights or add a term that counts "
-    "classes alike, such as batch_dice"
+    "the total does not tell; raise its weight in --model.class_weights, or that of a term that "
+    "counts classes alike, such as batch_dice"
 )
+_PATIENCE = 3  # epochs in which a class may still be learnt, before it is warned of
 
 Row = tuple[str, int, str, str, float, float, float]
 
@@ -32,19 +33,16 @@ class LedgerCallback(Callback):
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
-        self._warned: set[tuple[str, str]] = set()
+        self._parted: dict[str, int] = {}  # by class, for how many validations in a row
 
     def state_dict(self) -> dict[str, Any]:
-        """The history and what was warned of, as plain values."""
-        return {
-            "rows": [list(row) for row in self._rows],
-            "warned": [list(pair) for pair in sorted(self._warned)],
-        }
+        """The history, and how long classes have gone wrong, as plain values."""
+        return {"rows": [list(row) for row in self._rows], "parted": dict(self._parted)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the history of the run that goes on."""
         self._rows = [tuple(row) for row in state_dict["rows"]]
-        self._warned = {(split, name) for split, name in state_dict["warned"]}
+        self._parted = dict(state_dict["parted"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what the epoch was trained on, before its checkpoint is written."""
@@ -57,12 +55,25 @@ class LedgerCallback(Callback):
         fitting = trainer.state.fn == TrainerFn.FITTING
         epoch = trainer.current_epoch if fitting else _evaluated_epoch(pl_module)
         rows = _rows(trainer, pl_module, "val", epoch)
-        self._warn(trainer, rows)
-        if fitting:
-            self._keep(rows)
+        found = _partings(rows)
+        if not fitting:
+            _warn(trainer, rows, found)
+            return
+        again = any(row[:2] == ("val", epoch) for row in self._rows)
+        self._keep(rows)
+        if not again:
+            self._parted = {part.name: self._parted.get(part.name, 0) + 1 for part in found}
+            _warn(trainer, rows, [part for part in found if self._parted[part.name] == _PATIENCE])
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the table and a heat map a split; also where there was nothing left to train."""
+        """Write the table and a heat map a split; also where there was nothing left to train.
+
+        Warn of the classes that have gone wrong in the end.
+        """
+        last = max((row[1] for row in self._rows if row[0] == "val"), default=-1)
+        rows = [row for row in self._rows if row[:2] == ("val", last)]
+        late = [part for part in _partings(rows) if self._parted.get(part.name) != _PATIENCE]
+        _warn(trainer, rows, late)
         logger = run_logger(trainer)
         if logger is None or not self._rows or not trainer.is_global_zero:
             return
@@ -78,7 +89,7 @@ class LedgerCallback(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table of a test."""
         rows = _rows(trainer, pl_module, "test", _evaluated_epoch(pl_module))
-        self._warn(trainer, rows)
+        _warn(trainer, rows, _partings(rows))
         logger = run_logger(trainer)
         if logger is not None and rows and trainer.is_global_zero:
             logger.log_text(_csv(_table(rows)), f"{LEDGER_FOLDER}/test.csv")
@@ -88,16 +99,17 @@ class LedgerCallback(Callback):
         if rows:
             self._rows = [row for row in self._rows if row[:2] != rows[0][:2]] + rows
 
-    def _warn(self, trainer: Trainer, rows: list[Row]) -> None:
-        """Say once a class and split that its share of the loss and its Dice part ways."""
-        if not rows:
-            return
+
+def _partings(rows: list[Row]) -> list[Parting]:
+    """The classes whose share of the loss and Dice part ways in an epoch."""
+    history = loss_history(_table(rows), rows[0][0]) if rows else None
+    return history.partings() if history is not None else []
+
+
+def _warn(trainer: Trainer, rows: list[Row], found: list[Parting]) -> None:
+    for parting in found:
         split, epoch = rows[0][:2]
-        history = loss_history(_table(rows), split)
-        for parting in history.partings() if history is not None else []:
-            if (split, parting.name) not in self._warned:
-                self._warned.add((split, parting.name))
-                say(trainer, f"Warning: {split}, epoch {epoch}: {parting}: {_REMEDY}")
+        say(trainer, f"Warning: {split}, epoch {epoch}: {parting}: {_REMEDY}")
 
 
 def _rows(trainer: Trainer, module: LightningModule, split: str, epoch: int) -> list[Row]:

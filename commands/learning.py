@@ -1,5 +1,6 @@
 """``fit``, ``validate`` and ``test``: LightningCLI over the house's module, data and callbacks."""
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,6 +30,16 @@ from robustness.pixel_attacks import CountAttack, LevelAttack
 from tracking.store import project_dir, runs_dir
 
 DEFAULT_CONFIG = project_dir() / "conf" / "default.yaml"
+# Settings of the module that make another loss of the same terms.
+_LOSS_SETTINGS = (
+    "outputs",
+    "class_weights",
+    "normalize",
+    "output_weights",
+    "output_losses",
+    "regularization",
+    "count_padding",
+)
 _LARGEST_SEED = 2**32 - 1  # what NumPy takes
 _SUBCOMMANDS = ("fit", "validate", "test")
 
@@ -174,9 +185,11 @@ class SegStressCLI(LightningCLI):
             raise InputError(msg)
 
     def _check_network(self, checkpoint: CheckpointInfo) -> None:
-        built = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
-        if built != checkpoint.shapes:
-            names = set(built.items()) ^ set(checkpoint.shapes.items())
+        state = self.model.state_dict().items()
+        built = {(name, tuple(tensor.shape)) for name, tensor in state if not _of_loss(name)}
+        stored = {pair for pair in checkpoint.shapes.items() if not _of_loss(pair[0])}
+        if built != stored:
+            names = built ^ stored
             msg = (
                 f"--ckpt_path: its network is another one than the options give (as in "
                 f"{min(name for name, _ in names)}); leave out the options for network and labels"
@@ -188,7 +201,9 @@ class SegStressCLI(LightningCLI):
         text = self.parser.dump(self.config, skip_link_targets=True, skip_none=False)
         chosen: dict[str, Any] = yaml.safe_load(text)[str(self.subcommand)]
         # A checkpoint may be read from another folder than the one it was made in.
-        chosen["data"]["root"] = str(Path(chosen["data"]["root"]).expanduser().absolute())
+        for name in ("root", "case_weights"):
+            if chosen["data"][name] is not None:
+                chosen["data"][name] = str(Path(chosen["data"][name]).expanduser().absolute())
         return {
             name: chosen[name]
             for name in ("seed_everything", "model", "data", "robustness", "trainer")
@@ -202,7 +217,7 @@ class SegStressCLI(LightningCLI):
         network = chosen.model.get("network")
         params = {
             "task": chosen.data.task,
-            "loss": chosen.model.loss,
+            "loss": _loss_label(chosen.model, chosen.data.case_weights),
             "seed": int(chosen.seed_everything),
             "fold": chosen.data.fold,
             "network": "unet" if network is None else network.class_path.rpartition(".")[2],
@@ -215,6 +230,32 @@ class SegStressCLI(LightningCLI):
         logger.describe(params, {})
         if self.checkpoint is not None and self.checkpoint.run_id is not None:
             logger.adopt(self.checkpoint.run_id, evaluate=self.subcommand != "fit")
+
+
+def _of_loss(name: str) -> bool:
+    """Whether a weight is a loss's and not the network's, which may be looked at under any loss."""
+    return name.startswith("loss.")
+
+
+def _loss_label(model: Namespace, case_weights: str | None) -> str:
+    """The loss, with whatever else than its terms makes it another one.
+
+    It tells runs apart wherever they are laid side by side: weighed and not weighed, for example.
+    """
+    defaults = inspect.signature(SegmentationModule).parameters
+    other = {
+        name: model[name]
+        for name in _LOSS_SETTINGS
+        if _plain(model[name]) != _plain(defaults[name].default)
+    }
+    if case_weights is not None:
+        other["case_weights"] = Path(case_weights).name
+    settings = ", ".join(f"{name}={_plain(value)}" for name, value in other.items())
+    return f"{model.loss} ({settings})" if settings else str(model.loss)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, list | tuple) else value
 
 
 def _check_seed(seed: object) -> None:

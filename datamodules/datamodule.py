@@ -120,10 +120,8 @@ class DecathlonDataModule(LightningDataModule):
             ("foreground",) if merge_labels else tuple(slug(name, value) for value, name in chosen)
         )
         self.in_channels = len(self.task.channels)
-        self.case_weights: dict[str, float] | None = None
-        if case_weights is not None:
-            names = [case.name for case in self.task.cases]
-            self.case_weights = read_case_weights(Path(case_weights).expanduser(), names)
+        self.case_weights = None if case_weights is None else Path(case_weights).expanduser()
+        self._weights: dict[str, float] | None = None
         self._store: SliceStore | None = None
         self._split: Split | None = None
 
@@ -139,8 +137,18 @@ class DecathlonDataModule(LightningDataModule):
         open_store(self.task, self.settings, self.cache_dir)
 
     def setup(self, stage: str) -> None:
-        """Open the slice store and split the cases, in every process."""
+        """Open the slice store and split the cases; to fit, read the weights of cases."""
         self.split_cases("train")
+        if stage == "fit" and self.case_weights is not None:
+            names = [case.name for case in self.task.cases]
+            self._weights = read_case_weights(self.case_weights, names)
+            if not any(self._weights.get(case, 1.0) for case in self.split_cases("train")):
+                raise wrong_input(
+                    at=f"--data.case_weights {self.case_weights}",
+                    found="a weight of 0 for every training case",
+                    expected="one above 0",
+                    do="raise one",
+                )
 
     def split_cases(self, split: str) -> tuple[str, ...]:
         """Name the cases of a split, sorted.
@@ -226,7 +234,7 @@ class DecathlonDataModule(LightningDataModule):
 
         The last batch is left out if it is smaller, unless it is the only one.
         """
-        dataset = self._dataset("train", weights=self.case_weights)
+        dataset = self._dataset("train", weights=self._weights)
         rank, world_size = process_position()
         sampler = ShuffledSampler(len(dataset), seed=self.seed, rank=rank, world_size=world_size)
         return DataLoader(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info  # type: ignore[attr-defined]
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -97,6 +98,8 @@ class SegmentationModule(LightningModule):
         class_names, channels = list(class_names), list(channels)
         output_weights = [float(weight) for weight in output_weights]
         output_losses = None if output_losses is None else list(output_losses)
+        if class_weights is not None and not isinstance(class_weights, str):
+            class_weights = list(class_weights)
         self.save_hyperparameters(ignore=["network"])
         self.class_names = unique_slugs(class_names)
         self.exclusive = outputs == "softmax"
@@ -145,6 +148,7 @@ class SegmentationModule(LightningModule):
         self.eval_ledger = self._ledger(self.loss.main)
         self.overlap = VolumeOverlap(self.class_names)
         self.evaluated_epoch = 0
+        self._looked_at_labels = False
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of a batch.
@@ -200,7 +204,8 @@ class SegmentationModule(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Probabilities, shape ``(B, K, H, W)``, with the case and index of each slice."""
-        probs = self.evaluation_logits(batch["image"]).float().sigmoid()
+        outputs = self._evaluation_outputs(batch["image"]).float()
+        probs = outputs.softmax(1)[:, 1:] if self.exclusive else outputs.sigmoid()
         return {"probs": probs, "case": batch["case"], "slice_index": batch["slice_index"]}
 
     def setup(self, stage: str) -> None:
@@ -221,15 +226,34 @@ class SegmentationModule(LightningModule):
         areas, pixels = datamodule.class_areas("train", padding=self.count_padding)
         if self.exclusive:
             areas = np.concatenate([(pixels - areas.sum(1))[:, np.newaxis], areas], axis=1)
-        self.loss.set_class_weights(
-            class_weights_by(self.weight_rule, areas, pixels, self.loss_class_names)
+        weights = class_weights_by(self.weight_rule, areas, pixels, self.loss_class_names)
+        named = zip(self.loss_class_names, weights, strict=True)
+        rank_zero_info(
+            f"class weights by {self.weight_rule}: "
+            + ", ".join(f"{name} {weight:.3g}" for name, weight in named)
         )
+        self.loss.set_class_weights(weights)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep class weights that a rule has found: an evaluation has no training masks."""
         weights = self.loss.main.class_weights
         if self.weight_rule is not None and weights is not None:
             checkpoint["class_weights"] = weights.tolist()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Refuse labels that overlap under a softmax, once in each fit.
+
+        Raises:
+            InputError: If a pixel belongs to two classes that are to exclude each other.
+        """
+        if self.exclusive and not self._looked_at_labels:
+            self._looked_at_labels = True
+            if (batch["mask"].sum(1) > 1).any():
+                msg = (
+                    "--model.outputs: found softmax for labels that overlap, expected each pixel "
+                    "in one class at most; set --model.outputs sigmoid"
+                )
+                raise InputError(msg)
 
     def on_train_epoch_start(self) -> None:
         """Begin the ledger of an epoch."""
@@ -261,6 +285,12 @@ class SegmentationModule(LightningModule):
         self.evaluated_epoch = int(checkpoint["epoch"])
         if self.weight_rule is not None and "class_weights" in checkpoint:
             self.loss.set_class_weights(checkpoint["class_weights"])
+        elif self.weight_rule is not None and self.loss.main.class_weights is None:
+            msg = (
+                f"--model.class_weights: found {self.weight_rule}, but the checkpoint was trained "
+                "without it; leave it out, or give a list of weights"
+            )
+            raise InputError(msg)
         # A network may be looked at under another loss than the one it was trained with.
         stored, own = checkpoint["state_dict"], self.state_dict()
         for key in {*stored, *own}:
@@ -330,7 +360,7 @@ class SegmentationModule(LightningModule):
             return outputs
         classes = outputs.shape[1]
         rivals = [
-            outputs[:, [other for other in range(classes) if other != index]].amax(1)
+            torch.cat([outputs[:, :index], outputs[:, index + 1 :]], 1).amax(1)
             for index in range(1, classes)
         ]
         return outputs[:, 1:] - torch.stack(rivals, 1)
@@ -347,7 +377,7 @@ class SegmentationModule(LightningModule):
         return counted & ~batch["ignored"] if "ignored" in batch else counted
 
     def _squared_weights(self) -> Tensor:
-        """Sum of squares of all convolution weights; biases and norms are left alone."""
+        """Sum of squares of all weights of convolutions and the like; biases and norms stay out."""
         squares = [weight.square().sum() for weight in self.network.parameters() if weight.ndim > 1]
         return torch.stack(squares).sum()
 

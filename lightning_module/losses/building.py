@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TypeGuard
 
@@ -36,7 +36,7 @@ def build_term(spec: TermSpec, *, exclusive: bool = False) -> nn.Module:
             not fit, or the term is not for such classes.
     """
     entry = find_entry(spec.name)
-    _check_outputs(spec.name, entry, exclusive=exclusive)
+    _check_outputs(spec.name, entry, spec.arguments, exclusive=exclusive)
     parameters = inspect.signature(entry.term).parameters
     _check_arguments(spec, [name for name in parameters if name != _GIVEN], entry.term)
     # A term of the user's own that does not ask for it knows what its logits are.
@@ -74,10 +74,11 @@ def _imported(name: str) -> Entry:
     module_name, _, class_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # whatever somebody's own module raises is theirs to mend
+        reason = " ".join(str(error).split())
         msg = (
-            f"loss term {name!r}: module {module_name!r} cannot be imported ({error}); "
-            "install it or put it beside main.py"
+            f"loss term {name!r}: module {module_name!r} cannot be imported "
+            f"({type(error).__name__}: {reason}); mend it, install it or put it beside main.py"
         )
         raise InputError(msg) from error
     found = getattr(module, class_name, None)
@@ -96,6 +97,13 @@ def _imported(name: str) -> Entry:
             "expected forward(self, logits, target, valid, sample_weight=None); write it so"
         )
         raise InputError(msg) from error
+    outputs, exempt = getattr(found, "outputs", EITHER), getattr(found, "exempt", {})
+    if not set(outputs) <= set(EITHER) or not outputs or not isinstance(exempt, Mapping):
+        msg = (
+            f"loss term {name!r}: found outputs {outputs!r} and exempt {exempt!r}, expected such "
+            'as ("sigmoid",) and {"minimum": "the reason"}; correct the class'
+        )
+        raise InputError(msg)
     doc = " ".join((inspect.getdoc(found) or "").split("\n\n")[0].split())
     return Entry(
         found,
@@ -103,8 +111,8 @@ def _imported(name: str) -> Entry:
         source=name,
         range="",
         empty="",
-        outputs=tuple(getattr(found, "outputs", EITHER)),
-        exempt=dict(getattr(found, "exempt", {})),
+        outputs=tuple(outputs),
+        exempt=dict(exempt),
     )
 
 
@@ -112,8 +120,16 @@ def _is_term(found: object) -> TypeGuard[type[nn.Module]]:
     return inspect.isclass(found) and issubclass(found, nn.Module)
 
 
-def _check_outputs(name: str, entry: Entry, *, exclusive: bool) -> None:
+def _check_outputs(
+    name: str, entry: Entry, arguments: Mapping[str, object], *, exclusive: bool
+) -> None:
     wanted = "softmax" if exclusive else "sigmoid"
+    if "background" in arguments and not exclusive:
+        msg = (
+            f"loss term {name!r}: found the argument background, expected none, because the "
+            "network has no background class; leave it out, or set --model.outputs softmax"
+        )
+        raise InputError(msg)
     if wanted not in entry.outputs:
         (other,) = entry.outputs
         msg = (

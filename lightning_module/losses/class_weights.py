@@ -27,7 +27,7 @@ def class_weights_by(
     - ``effective_number``: ``(1 - b) / (1 - b^n_k)``, ``b = 1 - 1 / N`` (Cui et al., CVPR 2019).
 
     The first and the last are scaled to a mean of 1 over classes, so that the size of the loss
-    stays what it is; the median's are by their definition near 1.
+    stays what it is; the median's are as published, 1 for the class in the middle.
 
     Args:
         rule: Name of the rule.

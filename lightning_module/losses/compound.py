@@ -41,7 +41,7 @@ class CompoundLoss(nn.Module):
        background out has one class less.
     5. Sample weights multiply the rows; terms over the batch have used them in their sums.
     6. Mean over the batch: divided by B, whatever the sample weights add up to, as Keras 3 does; or
-       by the number of weights that are not 0, as Keras 2 did.
+       by the number of weights that are not 0, as Keras did up to 2.2.
 
     Steps 3 to 6 are linear, so the code adds last, what each term has come to.
 
@@ -81,11 +81,9 @@ class CompoundLoss(nn.Module):
         self.skips_background = tuple(
             exclusive and not getattr(term, "background", True) for term in self.terms
         )
-        self.class_weights: Tensor | None
-        # Settings, not state: a checkpoint must load under another loss.
-        self.register_buffer("class_weights", _weights_of_classes(class_weights), persistent=False)
-        self._factors: Tensor
-        self.register_buffer("_factors", torch.tensor(self.term_weights), persistent=False)
+        # No buffer: a setting is not state, and stays exact in a module of half precision.
+        self.class_weights = _weights_of_classes(class_weights)
+        self._copies: dict[torch.device, Tensor] = {}
 
     def forward(
         self, logits: Tensor, target: Tensor, valid: Tensor, sample_weight: Tensor | None = None
@@ -106,9 +104,11 @@ class CompoundLoss(nn.Module):
         """
         samples, classes = logits.shape[:2]
         self._check_weights(sample_weight, samples, classes)
-        values, rows = [], []
-        for name, term, skips in zip(
-            self.term_names, self.terms, self.skips_background, strict=True
+        class_weights = self._class_weights_on(logits.device)
+        total: Tensor | None = None
+        rows: list[Tensor] = []
+        for name, term, factor, skips in zip(
+            self.term_names, self.terms, self.term_weights, self.skips_background, strict=True
         ):
             value: Tensor = term(logits, target, valid, sample_weight)
             if value.shape not in {(samples, classes), (1, classes)}:
@@ -119,22 +119,20 @@ class CompoundLoss(nn.Module):
                 raise ValueError(msg)
             # Of a batch of one the shape does not tell whether the term has weighed its sample.
             over_batch = len(value) == 1 and (samples > 1 or getattr(term, "over_batch", False))
-            rows.append(
-                value.new_ones(samples)
-                if over_batch or sample_weight is None
-                else self._row_weights(sample_weight)
-            )
-            values.append(_without_background(value) if skips else value)
-        matrix = torch.stack([value.expand(samples, classes) for value in values])
-        if self.class_weights is not None:
-            matrix = matrix * self.class_weights.to(matrix.dtype)
-        row_weights = torch.stack(rows).to(matrix.dtype)
-        by_sample = matrix.mean(2) * row_weights
-        factors = self._factors.to(matrix.dtype)
-        if any(self.skips_background):
-            factors = factors * self._shares(classes, factors)
-        total = (by_sample.mean(1) * factors).sum()
-        return LossValue(total, (matrix * row_weights.unsqueeze(2)).detach())
+            value = value.to(torch.promote_types(value.dtype, torch.float32))
+            if class_weights is not None:
+                value = value * class_weights
+            if sample_weight is not None and not over_batch:
+                value = value * self._row_weights(sample_weight).to(value.dtype).unsqueeze(1)
+            counted = value[:, 1:] if skips else value
+            mean = counted.mean()
+            # Few operations: on small images they would cost more than the pixels do.
+            total = mean * factor if total is None else total.add(mean, alpha=factor)
+            rows.append(_ledger_row(counted, samples, classes))
+        if total is None:
+            msg = "a loss without terms"
+            raise ValueError(msg)
+        return LossValue(total, torch.stack(rows))
 
     def set_class_weights(self, weights: Sequence[float]) -> None:
         """Weigh classes by other weights from now on.
@@ -145,8 +143,8 @@ class CompoundLoss(nn.Module):
         Raises:
             InputError: If a weight is negative or not finite, or all are 0.
         """
-        tensor = _weights_of_classes(weights)
-        self.class_weights = None if tensor is None else tensor.to(self._factors.device)
+        self.class_weights = _weights_of_classes(weights)
+        self._copies.clear()
 
     def _row_weights(self, sample_weight: Tensor) -> Tensor:
         """Weights of samples, such that their mean over the batch is the mean asked for."""
@@ -154,10 +152,15 @@ class CompoundLoss(nn.Module):
             return sample_weight
         return sample_weight * len(sample_weight) / sample_weight.count_nonzero().clamp(min=1)
 
-    def _shares(self, classes: int, like: Tensor) -> Tensor:
-        """For each term K over the number of classes that count in it."""
-        counted = [classes - skips for skips in self.skips_background]
-        return like.new_tensor([classes / max(1, count) for count in counted])
+    def _class_weights_on(self, device: torch.device) -> Tensor | None:
+        """The class weights, copied to a device once."""
+        if self.class_weights is None:
+            return None
+        if device not in self._copies:
+            # An evaluation may be the first to ask; its inference tensors could not be trained on.
+            with torch.inference_mode(mode=False):
+                self._copies[device] = self.class_weights.to(device)
+        return self._copies[device]
 
     def extra_repr(self) -> str:
         """The expression, for printing."""
@@ -174,9 +177,12 @@ class CompoundLoss(nn.Module):
                 raise ValueError(msg)
 
 
-def _without_background(value: Tensor) -> Tensor:
-    """0 in the column of the first class."""
-    return torch.cat([torch.zeros_like(value[:, :1]), value[:, 1:]], 1)
+def _ledger_row(counted: Tensor, samples: int, classes: int) -> Tensor:
+    """A term's values for every sample, 0 for a background that is left out, without gradient."""
+    row = counted.detach()
+    if row.shape[1] < classes:
+        row = torch.cat([row.new_zeros(len(row), 1), row], 1)
+    return row.expand(samples, classes)
 
 
 def _weights_of_classes(weights: Sequence[float] | None) -> Tensor | None:

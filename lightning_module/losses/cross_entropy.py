@@ -168,9 +168,12 @@ class Focal(Term):
             pixels = -logits.shape[1] * balance * target * torch.exp(self.gamma * rest) * log_p
             return masked_mean(pixels, valid)
         towards_truth = logits * (2 * target - 1)
-        # By its logarithm: the power itself has an infinite slope at p_t = 1 for gamma below 1.
-        focus = torch.exp(self.gamma * logsigmoid(-towards_truth))
-        balance = self.alpha * target + (1 - self.alpha) * (1 - target)
+        if 0 < self.gamma < 1:
+            # By its logarithm: the power itself has an infinite slope at p_t = 1.
+            focus = torch.exp(self.gamma * logsigmoid(-towards_truth))
+        else:
+            focus = torch.sigmoid(-towards_truth).pow(self.gamma)
+        balance = (1 - self.alpha) + (2 * self.alpha - 1) * target
         return masked_mean(-balance * focus * logsigmoid(towards_truth), valid)
 
 
@@ -178,7 +181,7 @@ def _log_of_rest(logits: Tensor) -> Tensor:
     """``log(1 - p)`` of a softmax, as the share of the others: ``1 - p`` loses digits near 1."""
     classes = logits.shape[1]
     others = [
-        logits[:, [other for other in range(classes) if other != index]].logsumexp(1)
+        torch.cat([logits[:, :index], logits[:, index + 1 :]], 1).logsumexp(1)
         for index in range(classes)
     ]
     return torch.stack(others, 1) - logits.logsumexp(1, keepdim=True)

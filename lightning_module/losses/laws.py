@@ -88,7 +88,11 @@ def _minimum(term: nn.Module, exclusive: bool, minimum: float) -> str | None:
 def _improves(term: nn.Module, exclusive: bool, _: float) -> str | None:
     images = _blobs(exclusive)
     steps = torch.linspace(-_STEEPNESS, _STEEPNESS, 13).tolist()
-    values = torch.stack([_value(term, images.logits(right=step), images) for step in steps])
+    # A background that is left out is none of the term's business.
+    first = int(exclusive and not getattr(term, "background", True))
+    values = torch.stack(
+        [_value(term, images.logits(right=step), images)[:, first:] for step in steps]
+    )
     rise = values.diff(dim=0).max().item()
     if rise > _CLOSE:
         where = steps[int(values.diff(dim=0).flatten(1).amax(1).argmax())]

@@ -90,6 +90,9 @@ class SymmetricCrossEntropy(LikelihoodTerm):
         super().__init__(exclusive=exclusive)
         self.alpha = number("alpha", alpha, low=0.0)
         self.beta = number("beta", beta, low=0.0)
+        if self.alpha == self.beta == 0:
+            msg = "alpha and beta: found 0 twice, expected one above 0"
+            raise ValueError(msg)
         self.log_zero = number("log_zero", log_zero, low=-100.0, high=0.0)
 
     def of_log_likelihood(self, log_p: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ class OutputsLoss(nn.Module):
         super().__init__()
         if len(weights) != len(losses):
             msg = (
-                f"--model.output_weights: found {len(weights)}, expected {len(losses)}, one an "
-                "output; correct the list"
+                f"--model.output_weights and output_losses: found {len(weights)} weights for "
+                f"{len(losses)} losses, expected one each; correct one of the lists"
             )
             raise InputError(msg)
         self.main = losses[0]

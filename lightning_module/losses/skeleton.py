@@ -48,7 +48,7 @@ class ClDice(OverlapTerm):
         exclusive: bool = False,
     ) -> None:
         super().__init__(smooth, background=background, exclusive=exclusive)
-        self.iterations = whole_number("iterations", iterations, low=0)
+        self.iterations = whole_number("iterations", iterations, low=1)
 
     def reduce_pixels(
         self, logits: Tensor, target: Tensor, valid: Tensor, sample_weight: Tensor | None

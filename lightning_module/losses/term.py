@@ -116,13 +116,14 @@ def whole_number(name: str, value: int, *, low: int) -> int:
 def _check_shapes(
     logits: Tensor, target: Tensor, valid: Tensor, sample_weight: Tensor | None
 ) -> None:
-    if logits.ndim != 4 or logits.shape != target.shape:  # noqa: PLR2004 - B, K, H and W
+    shape = logits.shape
+    if logits.ndim != 4 or shape != target.shape:  # noqa: PLR2004 - B, K, H and W
         msg = (
-            f"logits have shape {tuple(logits.shape)}, target {tuple(target.shape)}; "
+            f"logits have shape {tuple(shape)}, target {tuple(target.shape)}; "
             "expected (B, K, H, W) twice"
         )
         raise ValueError(msg)
-    expected = (len(logits), 1, *logits.shape[2:])
+    expected = (shape[0], 1, shape[2], shape[3])
     if valid.shape != expected or valid.dtype != torch.bool:
         msg = (
             f"valid has shape {tuple(valid.shape)} and dtype {valid.dtype}, "

@@ -216,7 +216,7 @@ def test_a_softmax_with_further_outputs_and_regularization(
         regularization=1e-3,
     )
     runner = trainer(LedgerCallback(), seen, logger=logger, epochs=1)
-    runner.fit(module, datamodule=DiscData(classes=2))
+    runner.fit(module, datamodule=DiscData(classes=2, apart=True))
 
     table = pd.read_csv(place.artifact(str(logger.version), TABLE), keep_default_na=False)
     train, val = (table[table["split"] == split] for split in ("train", "val"))
@@ -314,8 +314,8 @@ def test_a_class_that_fails_is_invisible_in_the_total_and_plain_in_the_ledger(
             assert line == (
                 f"Warning: test, epoch 0: class part_5 has {100 * share:.3g} % of the loss (an "
                 f"even share is 20 %) and Dice 0.00, the others {np.median(dice[:-1]):.2f}: the "
-                "loss hardly sees it; raise its weight in --model.class_weights or add a term "
-                "that counts classes alike, such as batch_dice"
+                "total does not tell; raise its weight in --model.class_weights, or that of a "
+                "term that counts classes alike, such as batch_dice"
             )
         else:
             assert printed == []
@@ -323,19 +323,28 @@ def test_a_class_that_fails_is_invisible_in_the_total_and_plain_in_the_ledger(
     assert after / (1 - after) == pytest.approx(10 * before / (1 - before), rel=1e-4)
 
 
-def test_a_class_is_warned_of_once_in_a_run(
+def test_a_class_is_warned_of_when_it_lasts_and_at_the_end(
     place: Place, new_logger: NewLogger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logger = new_logger()
     with pytest.raises(InterruptionError):
-        fit(logger, InterruptAt("on_train_epoch_start", 2), module=Failing())
-    (line,) = warnings_in(capsys.readouterr().out)
-    assert line.startswith("Warning: val, epoch 0: class part_1 has ")
+        fit(logger, InterruptAt("on_train_epoch_start", 2), module=Failing(), epochs=5)
+    assert warnings_in(capsys.readouterr().out) == []
 
     resumed = new_logger()
     resumed.adopt(str(logger.version), evaluate=False)
-    fit(resumed, module=Failing(), checkpoint=str(place.checkpoint(str(logger.version))))
-    assert warnings_in(capsys.readouterr().out) == []
+    last = str(place.checkpoint(str(logger.version)))
+    fit(resumed, module=Failing(), checkpoint=last, epochs=5)
+    third, end = warnings_in(capsys.readouterr().out)
+    assert third.startswith("Warning: val, epoch 2: class part_1 has ")
+    assert end.startswith("Warning: val, epoch 4: class part_1 has ")
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_short_training_warns_once(epochs: int, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(None, module=Failing(), epochs=epochs)
+    (line,) = warnings_in(capsys.readouterr().out)
+    assert line.startswith(f"Warning: val, epoch {epochs - 1}: class part_1 has ")
 
 
 def test_classes_that_do_alike_are_not_warned_of(capsys: pytest.CaptureFixture[str]) -> None:

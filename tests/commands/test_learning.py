@@ -327,3 +327,41 @@ def test_settings_that_a_user_may_choose_do_train(
 
 def _data_of(config: dict[str, Any]) -> dict[str, Any]:
     return {**config["data"], "size": tuple(config["data"]["size"])}
+
+
+def test_what_makes_another_loss_of_the_same_terms_is_in_its_name(
+    fitted: tuple[Place, str], tmp_path: Path
+) -> None:
+    place = Place(fitted[0].folder)
+    table = tmp_path / "weights.csv"
+    table.write_text("case,weight\nblob_001,2\n", encoding="utf-8")
+    options = [
+        *("--config", str(place.config), "--trainer.max_epochs", "1", "--model.loss", "dice"),
+        *("--robustness.attacks", "[]", "--model.outputs", "softmax"),
+        *("--model.class_weights", "median_frequency", "--data.case_weights", str(table)),
+    ]
+    before = set(place.run_ids())
+    assert place.run("fit", *options) == 0
+    (run_id,) = set(place.run_ids()) - before
+    label = "dice (outputs=softmax, class_weights=median_frequency, case_weights=weights.csv)"
+    run = place.client.get_run(run_id)
+    assert run.data.params["loss"] == label
+    assert run.info.run_name == f"{label} seed 0"
+
+    # The table weighs cases in training: an evaluation does without it.
+    table.unlink()
+    assert place.run("test", "--ckpt_path", str(place.checkpoint(run_id))) == 0
+    assert place.client.get_run(run_id).data.params["loss"] == label
+
+
+def test_a_network_is_evaluated_under_a_loss_of_other_parameters(
+    fitted: tuple[Place, str],
+) -> None:
+    place = Place(fitted[0].folder)
+    options = ["--config", str(place.config), "--trainer.max_epochs", "1"]
+    before = set(place.run_ids())
+    assert place.run("fit", *options, "--model.loss", "bce+0.01*t_loss") == 0
+    (run_id,) = set(place.run_ids()) - before
+    last = str(place.checkpoint(run_id))
+    assert place.run("validate", "--ckpt_path", last, "--model.loss", "bce") == 0
+    assert place.run("validate", "--ckpt_path", last, "--model.loss", "0.5*t_loss+bce") == 0

@@ -80,6 +80,24 @@ def test_weights_reach_training_batches_and_no_others(tmp_path: Path) -> None:
     assert "sample_weight" not in next(iter(data.train_dataloader()))
 
 
+def test_a_table_is_read_to_train_and_not_to_evaluate(tmp_path: Path) -> None:
+    write_task(tmp_path, cases=10)
+    names = "".join(f"tiny_{index:02d},0\n" for index in range(10))
+    data = DecathlonDataModule(
+        str(tmp_path),
+        NAME,
+        size=(16, 16),
+        cache_dir=str(tmp_path / "cache"),
+        case_weights=str(tmp_path / "weights.csv"),
+    )
+    data.setup("validate")
+    with pytest.raises(InputError, match="cannot be read"):
+        data.setup("fit")
+    table(tmp_path, f"case,weight\n{names}")
+    with pytest.raises(InputError, match="a weight of 0 for every training case"):
+        data.setup("fit")
+
+
 def test_areas_are_counted_as_the_batches_show_them(tmp_path: Path) -> None:
     write_task(tmp_path, cases=10)
     data = DecathlonDataModule(

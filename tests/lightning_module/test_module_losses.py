@@ -100,6 +100,23 @@ def test_a_loss_for_other_outputs_is_refused(loss: str, outputs: str, message: s
         small_module(loss, outputs=outputs)
 
 
+def test_predictions_of_a_softmax_are_its_probabilities() -> None:
+    module = small_module("ce", outputs="softmax", class_names=["a", "b"]).eval()
+    batch = Discs(classes=2).batch(16)
+    with torch.no_grad():
+        probs = module.predict_step(batch, 0)["probs"]
+        expected = module.network(batch["image"]).softmax(1)[:, 1:]
+    torch.testing.assert_close(probs, expected)
+
+
+def test_labels_that_overlap_are_refused_under_a_softmax(tmp_path: Path) -> None:
+    data = DiscData(classes=2)
+    data.train_set.mask[:] = 1
+    module = small_module("ce", outputs="softmax", class_names=["a", "b"])
+    with pytest.raises(InputError, match="found softmax for labels that overlap"):
+        make_trainer(tmp_path).fit(module, data)
+
+
 # Several outputs
 
 
@@ -175,7 +192,10 @@ def test_the_penalty_is_the_sum_of_squares_of_convolution_weights() -> None:
         ({"output_weights": [1.0, -1.0]}, "--model.output_weights: found .*at least 0"),
         ({"output_weights": [0.0]}, "--model.output_weights: found .*first above"),
         ({"output_weights": []}, "--model.output_weights"),
-        ({"output_losses": ["bce"]}, "--model.output_weights: found 1, expected 2"),
+        (
+            {"output_losses": ["bce"]},
+            "output_losses: found 1 weights for 2 losses",
+        ),
         ({"regularization": -1.0}, "--model.regularization: found -1.0, expected 0 or more"),
         ({"class_weights": "rarest"}, "--model.class_weights: found rarest, expected a list"),
         ({"normalize": "all"}, "--model.normalize: found all"),
@@ -222,7 +242,7 @@ def test_the_background_of_a_softmax_is_weighed_too(tmp_path: Path) -> None:
     module = small_module(
         "ce", outputs="softmax", class_names=["a", "b"], class_weights="inverse_frequency"
     )
-    make_trainer(tmp_path, max_epochs=1).fit(module, DiscDataWithAreas(classes=2))
+    make_trainer(tmp_path, max_epochs=1).fit(module, DiscDataWithAreas(classes=2, apart=True))
     weights = module.loss.main.class_weights
     assert weights is not None
     assert (weights * torch.tensor([37.0, 60.0, 3.0])).tolist() == pytest.approx(
@@ -256,6 +276,21 @@ def test_a_parameter_of_a_loss_is_trained_without_decay_and_stays_with_its_loss(
     trainer.validate(other, DiscData())
     trainer.save_checkpoint(tmp_path / "other.ckpt")
     make_trainer(tmp_path).validate(same, DiscData(), ckpt_path=tmp_path / "other.ckpt")
+
+
+def test_a_rule_is_refused_for_a_checkpoint_without_weights(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, max_epochs=1)
+    trainer.fit(small_module("bce"), DiscData())
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    ruled = small_module("bce", class_weights="median_frequency")
+    with pytest.raises(InputError, match="found median_frequency, but the checkpoint"):
+        make_trainer(tmp_path).validate(ruled, DiscData(), ckpt_path=tmp_path / "one.ckpt")
+
+
+def test_a_tuple_of_weights_weighs_like_a_list() -> None:
+    module = small_module("bce", class_names=["a", "b"], class_weights=(1.0, 3.0))
+    assert module.loss.main.class_weights is not None
+    assert module.loss.main.class_weights.tolist() == [1.0, 3.0]
 
 
 def test_a_rule_needs_data_that_can_tell(tmp_path: Path) -> None:

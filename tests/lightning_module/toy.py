@@ -71,11 +71,17 @@ class KeyedByEpoch(Sampler[int]):
 
 
 class DiscData(LightningDataModule):
-    """Discs for all stages; of several processes each evaluates every n-th slice."""
+    """Discs for all stages; of several processes each evaluates every n-th slice.
 
-    def __init__(self, classes: int = 1, eval_batch_size: int = 5) -> None:
+    Discs of two classes overlap; of two that are apart the first covers the second.
+    """
+
+    def __init__(self, classes: int = 1, eval_batch_size: int = 5, *, apart: bool = False) -> None:
         super().__init__()
         self.train_set, self.eval_set = Discs(24, classes), Discs(13, classes)
+        for discs in (self.train_set, self.eval_set):
+            if apart:
+                discs.mask[:, 1:] *= 1 - discs.mask[:, :1]
         self.eval_batch_size = eval_batch_size
         self.class_names = tuple(f"Part {index}" for index in range(classes))
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,12 @@ class TakesAnything(Margin):
 
     def __init__(self, **settings: float) -> None:
         super().__init__(settings["margin"])
+
+
+class Misdescribed(Margin):
+    """Says wrongly what it is for."""
+
+    outputs = "sigmoid"
 
 
 class Unfinished(nn.Module):
@@ -72,14 +80,28 @@ def test_open_arguments_are_passed_on() -> None:
         (f"{__name__}:margin", {}, r"no nn.Module class 'margin' .* \(nearest: Margin\)"),
         ("torch.nn:BCELos", {}, r"expected one of .*, \.\.\. \(nearest: BCELoss,"),
         ("math:pi", {}, "found no nn.Module class 'pi' in 'math', expected none"),
+        (
+            f"{__name__}:Misdescribed",
+            {},
+            "found outputs 'sigmoid' .*expected such as",
+        ),
+        ("dice", {"background": False}, "found the argument background, expected none, because"),
+        ("sce", {"alpha": 0, "beta": 0}, "alpha and beta: found 0 twice"),
+        ("broken_term:Term", {}, r"'broken_term' cannot be imported \(SyntaxError: "),
         (f"{__name__}:Unfinished", {}, r"Unfinished.forward too many positional arguments"),
         (f"{__name__}:Margin", {"size": 1}, "found argument 'size', expected one of margin, mode"),
         (f"{__name__}:Margin", {"margin": "wide"}, "could not convert string to float: 'wide'"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_line(
-    name: str, arguments: dict[str, bool | int | float | str], message: str
+    name: str,
+    arguments: dict[str, bool | int | float | str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (tmp_path / "broken_term.py").write_text("class Term(:\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InputError, match=message) as raised:
         build_term(TermSpec(name, 1.0, arguments))
 

@@ -191,3 +191,23 @@ def test_weights_for_another_number_of_classes_or_samples_are_refused() -> None:
 def test_class_weights_no_loss_can_have_are_refused(weights: list[float]) -> None:
     with pytest.raises(InputError, match=r"--model\.class_weights: found .*, expected finite"):
         CompoundLoss("bce", weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_stay_exact_in_a_module_of_half_precision(dtype: torch.dtype) -> None:
+    logits, target, valid = random_case()
+    loss = CompoundLoss("0.3*bce+dice", [70_000.0, 0.1])
+    expected = loss(logits.to(dtype).float(), target, valid).total
+    found = loss.to(dtype)(logits.to(dtype), target.to(dtype), valid).total
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_background_that_a_term_leaves_out_makes_a_mean_over_the_others() -> None:
+    logits, target, valid = random_case(classes=4)
+    weights = [9.0, 1.0, 2.0, 3.0]
+    whole = CompoundLoss("dice", weights, exclusive=True)(logits, target, valid)
+    without = CompoundLoss("dice(background=false)", weights, exclusive=True)
+    value = without(logits, target, valid)
+    assert value.total.item() == pytest.approx(whole.ledger[0, :, 1:].mean().item(), rel=1e-6)
+    assert not value.ledger[0, :, 0].any()
+    assert without.skips_background == (True,)

@@ -15,7 +15,7 @@ from lightning_module.losses.compound import CompoundLoss
 from lightning_module.losses.outputs import OutputsLoss
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
-keras: Any = pytest.importorskip("keras", reason="keras is a test dependency: make install")
+import keras
 
 BATCH, CLASSES, SIZE = 16, 5, 8
 
@@ -69,6 +69,21 @@ def test_masked_pixels_leave_sums_and_denominators(case: tuple[Tensor, Tensor, T
     probs._keras_mask = valid[:, 0]  # type: ignore[attr-defined]
     expected = float(keras.losses.BinaryCrossentropy()(channels_last(target), probs))
     assert ours("bce", logits, target, valid) == pytest.approx(expected, abs=1e-6)
+
+
+def test_keras_divides_by_the_pixels_of_the_batch_where_each_image_has_its_own_mean_here(
+    case: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    logits, target, valid = case
+    valid[0, :, 1:] = False
+    probs = channels_last(logits).sigmoid()
+    probs._keras_mask = valid[:, 0]  # type: ignore[attr-defined]
+    expected = float(keras.losses.BinaryCrossentropy()(channels_last(target), probs))
+    value = CompoundLoss("bce")(logits, target, valid)
+    pixels = valid.sum((1, 2, 3))
+    by_pixels = (value.ledger[0].mean(1) * pixels).sum() / pixels.sum()
+    assert by_pixels.item() == pytest.approx(expected, abs=1e-6)
+    assert abs(value.total.item() - expected) > 1e-3
 
 
 def test_sample_weights_and_masks_together(case: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -33,6 +33,33 @@ def test_every_term_keeps_the_laws_it_is_not_exempt_from(
         assert broken is None, broken
 
 
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(
+    ("name", "arguments", "exclusive"),
+    [
+        ("dice", {"background": False}, True),
+        ("generalized_dice", {"background": False}, True),
+        ("batch_dice", {"squared": False, "smooth": 1.0}, False),
+        ("focal", {"gamma": 0.5, "alpha": 0.75}, False),
+        ("tversky", {"alpha": 0.0, "beta": 1.0}, False),
+        ("topk", {"k": 1.0}, True),
+        ("gce", {"q": 0.1}, True),
+        ("hausdorff", {"alpha": 1.0}, False),
+        ("cldice", {"iterations": 5}, False),
+        ("unified_focal", {"weight": 0.2, "gamma": 0.3}, True),
+        ("ml1_ace", {"bins": 5}, False),
+    ],
+)
+def test_laws_hold_for_other_settings_too(
+    name: str, arguments: dict[str, bool | int | float | str], exclusive: bool, law: str
+) -> None:
+    term = build_term(TermSpec(name, 1.0, arguments), exclusive=exclusive)
+    entry = TERMS[name]
+    assert law in entry.exempt or (
+        broken_law(LAWS[law], term, exclusive=exclusive, minimum=entry.minimum) is None
+    )
+
+
 @pytest.mark.parametrize("name", TERMS)
 def test_every_entry_says_what_a_user_wants_to_know(name: str) -> None:
     entry = TERMS[name]

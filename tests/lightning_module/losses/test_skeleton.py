@@ -142,7 +142,7 @@ def test_an_image_without_foreground_prefers_no_predicted_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"iterations": -1}, "iterations: found -1, expected a whole number of at least 0"),
+        ({"iterations": 0}, "iterations: found 0, expected a whole number of at least 1"),
         ({"iterations": 2.5}, "iterations: found 2.5, expected a whole number"),
         ({"iterations": True}, "iterations: found True, expected a whole number"),
         ({"smooth": 0}, "smooth: found 0, expected a number of at least 1e-12"),
