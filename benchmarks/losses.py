@@ -1,5 +1,6 @@
 """What the loss contract costs: a loss of three terms against the same three computed by hand."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -10,7 +11,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from benchmarks.timing import Ratio, time_in_turn, write_results
 from lightning_module.losses.compound import CompoundLoss
 
-_SHAPES = {"16 slices of 64 x 64": (16, 1, 64, 64), "16 slices, 5 classes": (16, 5, 64, 64)}
+_SHAPES = {
+    "16 x 1 x 64 x 64": (16, 1, 64, 64),
+    "16 x 5 x 64 x 64": (16, 5, 64, 64),
+    "16 x 5 x 256 x 256": (16, 5, 256, 256),
+}
 
 
 def by_hand(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -30,12 +35,12 @@ def by_hand(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return bce.mean() + dice.mean() + focal.mean()
 
 
-def measure(*, rounds: int = 31, calls: int = 30) -> list[Ratio]:
+def measure(*, rounds: int = 31, seconds: float = 0.05) -> list[Ratio]:
     """Time one step, forward and backward, of both.
 
     Args:
         rounds: Rounds that count.
-        calls: Steps of each in a round.
+        seconds: How long a round of each takes, about.
     """
     ratios, loss = [], CompoundLoss("bce+batch_dice+focal")
     for name, shape in _SHAPES.items():
@@ -51,11 +56,16 @@ def measure(*, rounds: int = 31, calls: int = 30) -> list[Ratio]:
                 partial(_step, lambda *given: loss(*given).total, batch),
                 partial(_step, by_hand, batch),
                 goal="at most 1.05",
-                calls=calls,
+                calls=max(1, round(seconds / _seconds_of(pixels=math.prod(shape)))),
                 rounds=rounds,
             )
         )
     return ratios
+
+
+def _seconds_of(*, pixels: int) -> float:
+    """About what a step takes on two cores."""
+    return 5e-4 + 1.5e-8 * pixels
 
 
 def _step(loss: Callable[..., Tensor], batch: tuple[Tensor, Tensor, Tensor]) -> None:

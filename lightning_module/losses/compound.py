@@ -126,8 +126,11 @@ class CompoundLoss(nn.Module):
                 value = value * self._row_weights(sample_weight).to(value.dtype).unsqueeze(1)
             counted = value[:, 1:] if skips else value
             mean = counted.mean()
-            # Few operations: on small images they would cost more than the pixels do.
-            total = mean * factor if total is None else total.add(mean, alpha=factor)
+            # As few operations as can be: on small images they cost as much as the pixels do.
+            if total is None:
+                total = mean if factor == 1 else mean * factor
+            else:
+                total = total.add(mean, alpha=factor)
             rows.append(_ledger_row(counted, samples, classes))
         if total is None:
             msg = "a loss without terms"

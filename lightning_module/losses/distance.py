@@ -9,10 +9,10 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from lightning_module.losses.term import Term, masked_mean, number
+from lightning_module.losses.term import BackgroundTerm, masked_mean, number
 
 
-class Boundary(Term):
+class Boundary(BackgroundTerm):
     """Mean over pixels of probability times the signed distance to the outline of the truth.
 
     Outside the truth the distance is that to its nearest pixel; inside it is 1 minus the distance
@@ -34,10 +34,6 @@ class Boundary(Term):
         tensor([[0.5000]])
     """
 
-    def __init__(self, *, background: bool = True, exclusive: bool = False) -> None:
-        super().__init__(exclusive=exclusive)
-        self.background = background
-
     def reduce_pixels(
         self, logits: Tensor, target: Tensor, valid: Tensor, sample_weight: Tensor | None
     ) -> Tensor:
@@ -48,7 +44,7 @@ class Boundary(Term):
         return masked_mean(signed * self.probabilities(logits), valid)
 
 
-class Hausdorff(Term):
+class Hausdorff(BackgroundTerm):
     """Mean over pixels of ``(p - y)^2 (d_p^alpha + d_y^alpha)``, an estimate of that distance.
 
     ``d_y`` is the distance from a pixel to the nearest one on the other side of the outline of the
@@ -78,9 +74,8 @@ class Hausdorff(Term):
     def __init__(
         self, alpha: float = 2.0, *, background: bool = True, exclusive: bool = False
     ) -> None:
-        super().__init__(exclusive=exclusive)
+        super().__init__(background=background, exclusive=exclusive)
         self.alpha = number("alpha", alpha, low=0.5)
-        self.background = background
 
     def reduce_pixels(
         self, logits: Tensor, target: Tensor, valid: Tensor, sample_weight: Tensor | None

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lightning_module.losses.term import Term, masked
+from lightning_module.losses.term import BackgroundTerm, masked
 
 
-class Lovasz(Term):
+class Lovasz(BackgroundTerm):
     """Lovász extension of the Jaccard loss, of each image and class.
 
     The errors of the pixels are sorted from large to small, and each is weighed by how much the
@@ -30,10 +30,6 @@ class Lovasz(Term):
         >>> Lovasz()(logits, target, logits.isfinite())
         tensor([[1.]])
     """
-
-    def __init__(self, *, background: bool = True, exclusive: bool = False) -> None:
-        super().__init__(exclusive=exclusive)
-        self.background = background
 
     def reduce_pixels(
         self, logits: Tensor, target: Tensor, valid: Tensor, sample_weight: Tensor | None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lightning_module.losses.term import Term, masked, number, weighted_sum
+from lightning_module.losses.term import BackgroundTerm, masked, number, weighted_sum
 
 
 class Sums(NamedTuple):
@@ -23,7 +23,7 @@ class Sums(NamedTuple):
     true: Tensor
 
 
-class OverlapTerm(Term):
+class OverlapTerm(BackgroundTerm):
     """A term of the overlap of each class.
 
     Args:
@@ -38,17 +38,26 @@ class OverlapTerm(Term):
     def __init__(
         self, smooth: float = 1e-5, *, background: bool = True, exclusive: bool = False
     ) -> None:
-        super().__init__(exclusive=exclusive)
+        super().__init__(background=background, exclusive=exclusive)
         self.smooth = number("smooth", smooth, low=1e-12)
-        self.background = background
 
-    def sums(self, logits: Tensor, target: Tensor, valid: Tensor, *, squared: bool = False) -> Sums:
-        """Sums over the pixels of each image, shape ``(B, K)``."""
+    def sums(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        valid: Tensor,
+        *,
+        squared: bool = False,
+        of_batch: bool = False,
+    ) -> Sums:
+        """Sums over the pixels of each image, shape ``(B, K)``, or of the batch, ``(1, K)``."""
+        axes = (0, 2, 3) if of_batch else (2, 3)
         probs, truth = masked(self.probabilities(logits), valid), masked(target, valid)
-        shared = (probs * truth).sum((2, 3))
+        shared = probs * truth
         if squared:
             probs, truth = probs.square(), truth.square()
-        return Sums(shared, probs.sum((2, 3)), truth.sum((2, 3)))
+        classes = logits.shape[1]
+        return Sums(*(values.sum(axes).view(-1, classes) for values in (shared, probs, truth)))
 
 
 def over_batch(sums: Sums, sample_weight: Tensor | None) -> Sums:
@@ -122,8 +131,9 @@ class BatchDice(Dice):
         self, logits: Tensor, target: Tensor, valid: Tensor, sample_weight: Tensor | None
     ) -> Tensor:
         """Loss in [0, 1], shape ``(1, K)``."""
-        sums = self.sums(logits, target, valid, squared=self.squared)
-        return self._one_minus_dice(over_batch(sums, sample_weight))
+        alike = sample_weight is None
+        sums = self.sums(logits, target, valid, squared=self.squared, of_batch=alike)
+        return self._one_minus_dice(sums if alike else over_batch(sums, sample_weight))
 
 
 class LogCoshDice(Dice):

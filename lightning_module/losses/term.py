@@ -78,6 +78,19 @@ class Term(nn.Module, ABC):
         return binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
+class BackgroundTerm(Term):
+    """A term that can leave the background out.
+
+    Args:
+        background: Whether the background counts, where it is a class; false leaves it out.
+        exclusive: See ``Term``.
+    """
+
+    def __init__(self, *, background: bool = True, exclusive: bool = False) -> None:
+        super().__init__(exclusive=exclusive)
+        self.background = background
+
+
 def masked(values: Tensor, valid: Tensor) -> Tensor:
     """``values`` with 0 in pixels that do not count, whatever stands there, NaN included."""
     return torch.where(valid, values, values.new_zeros(()))
