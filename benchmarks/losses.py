@@ -19,20 +19,37 @@ _SHAPES = {
 
 
 def by_hand(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """``bce+batch_dice+focal`` as somebody would write it down for this one loss."""
-    zero, pixels = logits.new_zeros(()), valid.sum((2, 3)).clamp(min=1)
-    pixel_loss = binary_cross_entropy_with_logits(logits, target, reduction="none")
-    bce = torch.where(valid, pixel_loss, zero).sum((2, 3)) / pixels
-    probs = torch.where(valid, logits.sigmoid(), zero)
-    truth = torch.where(valid, target, zero)
+    """``bce+batch_dice+focal`` as somebody would write the three down and add them up."""
+    return (
+        _bce(logits, target, valid)
+        + _batch_dice(logits, target, valid)
+        + _focal(logits, target, valid)
+    )
+
+
+def _bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    return _mean(binary_cross_entropy_with_logits(logits, target, reduction="none"), valid)
+
+
+def _batch_dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    zero = logits.new_zeros(())
+    probs, truth = torch.where(valid, logits.sigmoid(), zero), torch.where(valid, target, zero)
     shared = (probs * truth).sum((0, 2, 3))
     size = probs.square().sum((0, 2, 3)) + truth.square().sum((0, 2, 3))
-    dice = 1 - (2 * shared + 1e-5) / (size + 1e-5)
+    return (1 - (2 * shared + 1e-5) / (size + 1e-5)).mean()
+
+
+def _focal(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     towards = logits * (2 * target - 1)
     balance = 0.75 - 0.5 * target
-    pixel_loss = -balance * torch.sigmoid(-towards).pow(2.0) * logsigmoid(towards)
-    focal = torch.where(valid, pixel_loss, zero).sum((2, 3)) / pixels
-    return bce.mean() + dice.mean() + focal.mean()
+    focus = torch.sigmoid(-towards).pow(2.0)
+    return _mean(-balance * focus * logsigmoid(towards), valid)
+
+
+def _mean(pixels: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the pixels that count of each image and class, then over both."""
+    sums = torch.where(valid, pixels, pixels.new_zeros(())).sum((2, 3))
+    return (sums / valid.sum((2, 3)).clamp(min=1)).mean()
 
 
 def measure(*, rounds: int = 31, seconds: float = 0.05) -> list[Ratio]:

@@ -33,7 +33,8 @@ def loss_ledgers(selection: Selection) -> list[LossLedgers]:
         selection: The runs.
 
     Returns:
-        Losses in the order in which they are shown; those none of whose runs has one are left out.
+        Losses in the order in which they are shown; those none of whose runs has one are left out,
+        and so are those of one term and one class, of whose loss there is nothing to share out.
 
     Raises:
         InputError: If a stored ledger cannot be read.
@@ -45,7 +46,7 @@ def loss_ledgers(selection: Selection) -> list[LossLedgers]:
         for compared in runs:
             table = fetch_ledger(compared.run)
             history = None if table is None else loss_history(table, SPLIT)
-            if history is not None:
+            if history is not None and len(history.term_names) * len(history.class_names) > 1:
                 histories[_words(compared, several_folds=len(folds) > 1)] = history
         if histories:
             found.append(LossLedgers(loss, histories))

@@ -23,7 +23,7 @@ _PANEL_WIDTH, _CLASS_HEIGHT, _LEAST_HEIGHT = 2.3, 0.3, 0.75  # inches
 
 
 def ledger_figure(history: LossHistory, *, title: str, limit: float | None = None) -> Figure:
-    """A panel for all terms together, and one for each where there are several.
+    """A panel for all terms together, where there are classes, and one for each of several terms.
 
     The colour is the share of the loss of its epoch. Epochs in which no share is defined are grey;
     a line crosses the epochs in which a class's share and its Dice part ways.
@@ -38,9 +38,10 @@ def ledger_figure(history: LossHistory, *, title: str, limit: float | None = Non
     """
     limit = share_limit([history]) if limit is None else limit
     shares = history.shares()
-    maps = {"all terms": shares.sum(1)}
-    if len(history.term_names) > 1:
-        maps |= {name: shares[:, index] for index, name in enumerate(history.term_names)}
+    by_term = {name: shares[:, index] for index, name in enumerate(history.term_names)}
+    maps = by_term if len(by_term) > 1 else {}
+    if len(history.class_names) > 1 or not maps:
+        maps = {"all terms": shares.sum(1), **maps}
     columns = min(len(maps), _COLUMNS)
     rows = math.ceil(len(maps) / columns)
     height = max(_LEAST_HEIGHT, _CLASS_HEIGHT * len(history.class_names))

@@ -12,6 +12,8 @@ from lightning_module.keys import unique_slugs
 from lightning_module.losses.building import build_term
 from lightning_module.losses.expression import parse_expression
 
+_HALF = (torch.float16, torch.bfloat16)
+
 # What a sum over samples is divided by: the batch, or its samples of a weight other than 0.
 Normalize = Literal["batch", "nonzero"]
 
@@ -119,7 +121,8 @@ class CompoundLoss(nn.Module):
                 raise ValueError(msg)
             # Of a batch of one the shape does not tell whether the term has weighed its sample.
             over_batch = len(value) == 1 and (samples > 1 or getattr(term, "over_batch", False))
-            value = value.to(torch.promote_types(value.dtype, torch.float32))
+            if value.dtype in _HALF:
+                value = value.float()
             if class_weights is not None:
                 value = value * class_weights
             if sample_weight is not None and not over_batch:
@@ -185,7 +188,7 @@ def _ledger_row(counted: Tensor, samples: int, classes: int) -> Tensor:
     row = counted.detach()
     if row.shape[1] < classes:
         row = torch.cat([row.new_zeros(len(row), 1), row], 1)
-    return row.expand(samples, classes)
+    return row if len(row) == samples else row.expand(samples, classes)
 
 
 def _weights_of_classes(weights: Sequence[float] | None) -> Tensor | None:

@@ -173,8 +173,8 @@ class Focal(Term):
             focus = torch.exp(self.gamma * logsigmoid(-towards_truth))
         else:
             focus = torch.sigmoid(-towards_truth).pow(self.gamma)
-        balance = (1 - self.alpha) + (2 * self.alpha - 1) * target
-        return masked_mean(-balance * focus * logsigmoid(towards_truth), valid)
+        minus_balance = (self.alpha - 1) + (1 - 2 * self.alpha) * target
+        return masked_mean(minus_balance * focus * logsigmoid(towards_truth), valid)
 
 
 def _log_of_rest(logits: Tensor) -> Tensor:

@@ -51,6 +51,12 @@ def test_a_ledger_without_validation_shows_nothing(place: Place, tmp_path: Path)
     assert ledger_figures([]) == {}
 
 
+def test_a_loss_of_one_part_has_nothing_to_share_out(place: Place, tmp_path: Path) -> None:
+    single = made_ledger({"front": 1.0}, {"front": 0.9})
+    (found,) = loss_ledgers(stored(tmp_path, bce_0=single, focal_0=EVEN))
+    assert found.loss == "focal"
+
+
 def test_all_heat_maps_have_the_scale_of_the_largest_share(place: Place, tmp_path: Path) -> None:
     ledgers = loss_ledgers(stored(tmp_path, bce_0=EVEN, bce_1=UNEVEN, focal_0=EVEN))
     drawn = ledger_figures(ledgers)

@@ -50,6 +50,11 @@ def test_a_single_term_is_not_shown_twice() -> None:
     assert axes.get_title() == "all terms"
 
 
+def test_terms_of_a_single_class_stand_without_a_total_that_is_always_the_same() -> None:
+    found = panels(ledger_figure(made(classes=1), title="bce"))
+    assert [axes.get_title().replace("\n", "") for axes in found] == list(TERMS)
+
+
 def test_rows_are_classes_and_columns_epochs() -> None:
     figure = ledger_figure(made(epochs=3), title="bce")
     to_png_bytes(figure)
