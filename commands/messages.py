@@ -12,7 +12,10 @@ _CHOICE = re.compile(
 )
 _UNION = re.compile(
     _KEY + r"Does not validate against any of the Union subtypes "
-    r"Subtypes: \[(?P<types>[^\]]*)\].*Given value: (?P<found>.*)"
+    r"Subtypes: \[(?P<types>.*?)\] Errors: .*Given value: (?P<found>.*)"
+)
+_SUBTYPE = re.compile(
+    r"list\[(?P<item>\w+)\]|Literal\[(?P<choices>[^\]]*)\]|<class '(?:\w+\.)*(?P<type>\w+)'>"
 )
 _CLASS = re.compile(
     _KEY
@@ -64,7 +67,7 @@ def _gist(line: str, options: Iterable[str], classes: Iterable[str]) -> str:
     elif found := _CHOICE.search(line):
         line = f"--{found['key']}: found {found['found']}, expected one of {found['choices']}"
     elif found := _UNION.search(line):
-        words = [_word(name) for name in re.findall(r"'(?:\w+\.)*(\w+)'", found["types"])]
+        words = [_subtype(kind) for kind in _SUBTYPE.finditer(found["types"])]
         line = f"--{found['key']}: found {found['found']}, expected {' or '.join(words)}"
     elif found := _CLASS.search(line):
         line = f"--{found['key']}: {_unknown_class(found['found'], classes)}"
@@ -78,6 +81,14 @@ def _gist(line: str, options: Iterable[str], classes: Iterable[str]) -> str:
 
 def _word(name: str) -> str:
     return _WORDS.get(name, name)
+
+
+def _subtype(kind: re.Match[str]) -> str:
+    if kind["item"]:
+        return f"a list, each {_word(kind['item'])}"
+    if kind["choices"]:
+        return f"one of {kind['choices']}"
+    return _word(kind["type"])
 
 
 def _unknown_class(found: str, classes: Iterable[str]) -> str:

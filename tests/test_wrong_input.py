@@ -216,6 +216,13 @@ WRONG_OPTIONS: dict[str, tuple[list[str], list[str]]] = {
     "devices": (["--trainer.devices", "0"], ["devices", "0"]),
     "channels": (["--model.channels", "[]"], ["--model.channels"]),
     "split": (["--robustness.splits", "[train]"], ["--robustness.splits", "train"]),
+    "class weights": (
+        ["--model.class_weights", "rarest"],
+        ["--model.class_weights", "rarest", "a list, each a number", "median_frequency"],
+    ),
+    "loss of a softmax": (["--model.loss", "ce"], ["'ce'", "--model.outputs", "softmax"]),
+    "negative class weight": (["--model.class_weights", "[-1]"], ["--model.class_weights", "-1"]),
+    "ignore label": (["--data.ignore_label", "frond"], ["--data.ignore_label", "frond", "front"]),
     "epochs": (["--trainer.max_epochs", "-1"], ["--trainer.max_epochs"]),
     "seed": (["--seed_everything", "-5"], ["seed", "-5"]),
     "no seed": (["--seed_everything", "true"], ["--seed_everything", "true"]),
@@ -231,9 +238,11 @@ def test_a_wrong_option_is_named(
     assert all(word in line for word in words), line
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_machine_without_a_gpu_says_so(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "gpu" in refused(place, capsys, "fit", "--trainer.accelerator", "gpu").lower()
+def test_more_gpus_than_a_machine_has_are_refused(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--trainer.accelerator", "gpu", "--trainer.devices", "999"]
+    assert "gpu" in refused(place, capsys, "fit", *options).lower()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Whatever a parser says becomes one line that names option, found and expected."""
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,7 @@ def message_of(arguments: list[str]) -> str:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.5)
     parser.add_argument("--limit", type=int | float | None, default=None)
+    parser.add_argument("--weights", type=list[float] | Literal["even", "rare"] | None)
     parser.add_argument("--on", type=bool, default=False)
     with pytest.raises(SaidError) as raised:
         parser.parse_args(arguments)
@@ -38,6 +41,10 @@ def message_of(arguments: list[str]) -> str:
         (["--rate", "fast"], ["--rate", "fast", "a number"]),
         (["--on", "perhaps"], ["--on", "perhaps", "true or false"]),
         (["--limit", "few"], ["--limit", "few", "a whole number or a number or null"]),
+        (
+            ["--weights", "rarest"],
+            ["--weights", "rarest", "a list, each a number or one of 'even', 'rare' or null"],
+        ),
         (["--epoch", "3"], ["--epoch", "did you mean --epochs?"]),
         (["--wholly_else", "3"], ["--wholly_else", "unknown option"]),
     ],
