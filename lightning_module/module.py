@@ -1,6 +1,5 @@
 """The LightningModule: network, loss and scores of a segmentation, and one optimisation step."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -11,16 +10,16 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info  # type: ignore[attr-defined]
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
 
 from errors import InputError
+from lightning_module.exclusive import check_apart, leads, with_background
 from lightning_module.keys import unique_slugs
 from lightning_module.ledger import LossLedger
 from lightning_module.losses.class_weights import Rule, class_weights_by
 from lightning_module.losses.compound import CompoundLoss, LossValue, Normalize
 from lightning_module.losses.outputs import OutputsLoss
 from lightning_module.metrics import VolumeOverlap
+from lightning_module.schedule import check_cycle, one_cycle
 from lightning_module.settings import Outputs, check_class_weights, check_settings
 from lightning_module.unet import Activation, Norm, UNet
 
@@ -248,12 +247,7 @@ class SegmentationModule(LightningModule):
         """
         if self.exclusive and not self._looked_at_labels:
             self._looked_at_labels = True
-            if (batch["mask"].sum(1) > 1).any():
-                msg = (
-                    "--model.outputs: found softmax for labels that overlap, expected each pixel "
-                    "in one class at most; set --model.outputs sigmoid"
-                )
-                raise InputError(msg)
+            check_apart(batch["mask"])
 
     def on_train_epoch_start(self) -> None:
         """Begin the ledger of an epoch."""
@@ -305,20 +299,13 @@ class SegmentationModule(LightningModule):
         Raises:
             InputError: If the number of steps is not known beforehand.
         """
-        steps = self.trainer.estimated_stepping_batches
-        if not math.isfinite(steps):
-            msg = (
-                "--trainer.max_epochs: found no limit, expected one, because the learning rate "
-                "follows a cycle over all steps; set it"
-            )
-            raise InputError(msg)
-        groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
-        if learnt := list(self.loss.parameters()):
-            # Decay would pull a term's parameter to 0, whatever that means for the loss.
-            groups.append({"params": learnt, "weight_decay": 0.0})
-        optimizer = AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = OneCycleLR(optimizer, max_lr=self.learning_rate, total_steps=int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return one_cycle(
+            self.network,
+            self.loss,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            steps=self.trainer.estimated_stepping_batches,
+        )
 
     def on_train_start(self) -> None:
         """Refuse a resumed schedule that ends before the training does.
@@ -326,13 +313,7 @@ class SegmentationModule(LightningModule):
         Raises:
             InputError: If the checkpoint's cycle has fewer steps than the training.
         """
-        schedule, steps = self.lr_schedulers(), self.trainer.estimated_stepping_batches
-        if isinstance(schedule, OneCycleLR) and schedule.total_steps < steps:
-            msg = (
-                f"--ckpt_path: found a learning rate cycle of {schedule.total_steps} steps, "
-                f"expected {steps}; resume with the epochs, data and batch size it began with"
-            )
-            raise InputError(msg)
+        check_cycle(self.lr_schedulers(), self.trainer.estimated_stepping_batches)
 
     def _evaluate(self, batch: Batch) -> None:
         outputs, counted = self._evaluation_outputs(batch["image"]), self._counted(batch)
@@ -356,19 +337,11 @@ class SegmentationModule(LightningModule):
 
     def _leads(self, outputs: Tensor) -> Tensor:
         """Logits of the classes, from those of the network."""
-        if not self.exclusive:
-            return outputs
-        classes = outputs.shape[1]
-        rivals = [
-            torch.cat([outputs[:, :index], outputs[:, index + 1 :]], 1).amax(1)
-            for index in range(1, classes)
-        ]
-        return outputs[:, 1:] - torch.stack(rivals, 1)
+        return leads(outputs) if self.exclusive else outputs
 
     def _loss_target(self, batch: Batch) -> Tensor:
         """The truth of each channel of the network, shape ``(B, K, H, W)``."""
-        mask = batch["mask"]
-        return torch.cat([1 - mask.amax(1, keepdim=True), mask], 1) if self.exclusive else mask
+        return with_background(batch["mask"]) if self.exclusive else batch["mask"]
 
     def _counted(self, batch: Batch) -> Tensor:
         """Pixels that count, shape ``(B, 1, H, W)``."""

@@ -23,13 +23,13 @@ settings.load_profile("reproducible")
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Return the folder that holds the tasks' folders of real volumes; skip the test without it."""
+    """Return the folder that holds the tasks' folders of real volumes, or skip the test."""
     value = os.environ.get("SEGSTRESS_DATA", "")
     if not value:
         pytest.skip("SEGSTRESS_DATA is not set: set it to a folder of Decathlon tasks")
     folder = Path(value).resolve()
     if not folder.is_dir():
-        pytest.skip(f"SEGSTRESS_DATA: {folder} is not a folder")
+        pytest.fail(f"SEGSTRESS_DATA: {folder} is not a folder; set it right, or not at all")
     return folder
 
 
@@ -49,7 +49,9 @@ def new_logger(place: Place) -> NewLogger:
 
 @pytest.fixture
 def tmpfs() -> list[str]:
-    """Return a command that runs another one on a small disk of its own, mounted at $DISK."""
+    """Return a command: followed by mount options, a folder and another command, it runs that one
+    with a small disk of its own mounted on the folder.
+    """
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed: no small disk can be mounted")
     command = [

@@ -4,8 +4,25 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_module.losses.cross_entropy import BinaryCrossEntropy, Focal
-from lightning_module.losses.overlap import BatchDice, Dice
+from lightning_module.losses.cross_entropy import (
+    BinaryCrossEntropy,
+    Focal,
+    TopK,
+    WeightedBinaryCrossEntropy,
+)
+from lightning_module.losses.noise_robust import (
+    GeneralizedCrossEntropy,
+    SymmetricCrossEntropy,
+    TLoss,
+)
+from lightning_module.losses.overlap import (
+    BatchDice,
+    Dice,
+    DicePlusPlus,
+    GeneralizedDice,
+    LogCoshDice,
+)
+from lightning_module.losses.tversky import FocalTversky, Jaccard, Tversky
 from tests.lightning_module.toy import random_case
 
 
@@ -37,6 +54,25 @@ def test_terms_convert_masks_of_any_type(term: nn.Module, mask_type: torch.dtype
         (Focal, {"gamma": True}, "gamma: found True"),
         (Focal, {"alpha": 1.5}, r"alpha: found 1.5, expected a number in \[0, 1\]"),
         (Focal, {"alpha": float("nan")}, "alpha: found nan"),
+        (LogCoshDice, {"smooth": 0}, "smooth: found 0, expected a number of at least 1e-12"),
+        (DicePlusPlus, {"gamma": 0.9}, "gamma: found 0.9, expected a number of at least 1"),
+        (DicePlusPlus, {"smooth": -1}, "smooth: found -1"),
+        (GeneralizedDice, {"smooth": 0}, "smooth: found 0"),
+        (Jaccard, {"smooth": 0}, "smooth: found 0, expected a number of at least 1e-12"),
+        (Tversky, {"smooth": "x"}, "smooth: found 'x'"),
+        (Tversky, {"alpha": -0.1}, "alpha: found -0.1, expected a number of at least 0"),
+        (Tversky, {"beta": float("nan")}, "beta: found nan"),
+        (FocalTversky, {"beta": -1}, "beta: found -1"),
+        (FocalTversky, {"gamma": 0}, "gamma: found 0, expected a number of at least 0.1"),
+        (WeightedBinaryCrossEntropy, {"pos_weight": -1}, "pos_weight: found -1, expected a number"),
+        (TopK, {"k": 0}, r"k: found 0, expected a number in \[1e-06, 1\]"),
+        (TopK, {"k": 1.01}, "k: found 1.01, expected a number"),
+        (SymmetricCrossEntropy, {"alpha": -1}, "alpha: found -1, expected a number of at least 0"),
+        (SymmetricCrossEntropy, {"beta": -0.5}, "beta: found -0.5"),
+        (SymmetricCrossEntropy, {"log_zero": 1}, r"log_zero: found 1, .* in \[-100, 0\]"),
+        (GeneralizedCrossEntropy, {"q": 0}, r"q: found 0, expected a number in \[1e-06, 1\]"),
+        (GeneralizedCrossEntropy, {"q": 1.1}, "q: found 1.1"),
+        (TLoss, {"log_nu": 11}, r"log_nu: found 11, expected a number in \[-10, 10\]"),
     ],
 )
 def test_settings_out_of_range_are_refused(
