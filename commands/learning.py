@@ -1,6 +1,5 @@
 """``fit``, ``validate`` and ``test``: LightningCLI over the house's module, data and callbacks."""
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.checkpoint import run_checkpoints
+from callbacks.class_weights import ClassWeights
 from callbacks.ledger import LedgerCallback
 from callbacks.opening import Opening
 from callbacks.progress import RunProgressBar, say
@@ -21,6 +21,7 @@ from callbacks.run_state import RunState, run_logger
 from callbacks.save_config import SaveConfig
 from commands.checkpoints import CheckpointInfo, read_checkpoint, settings_file
 from commands.config_files import check_config_files
+from commands.loss_label import loss_label
 from commands.messages import parser_message
 from commands.quiet import quiet_libraries
 from datamodules.datamodule import DecathlonDataModule
@@ -30,16 +31,6 @@ from robustness.pixel_attacks import CountAttack, LevelAttack
 from tracking.store import project_dir, runs_dir
 
 DEFAULT_CONFIG = project_dir() / "conf" / "default.yaml"
-# Settings of the module that make another loss of the same terms.
-_LOSS_SETTINGS = (
-    "outputs",
-    "class_weights",
-    "normalize",
-    "output_weights",
-    "output_losses",
-    "regularization",
-    "count_padding",
-)
 _LARGEST_SEED = 2**32 - 1  # what NumPy takes
 _SUBCOMMANDS = ("fit", "validate", "test")
 
@@ -150,7 +141,12 @@ class SegStressCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """Add the callbacks that every run has, whatever list a user's YAML sets."""
         settings = self.config_init[self.subcommand]
-        callbacks: list[Callback] = [Opening(), RunState(self._settings()), LedgerCallback()]
+        callbacks: list[Callback] = [
+            Opening(),
+            ClassWeights(),
+            RunState(self._settings()),
+            LedgerCallback(),
+        ]
         if settings.trainer.enable_checkpointing is not False and self.subcommand == "fit":
             callbacks += run_checkpoints()
         if settings.trainer.enable_progress_bar is not False:
@@ -217,7 +213,7 @@ class SegStressCLI(LightningCLI):
         network = chosen.model.get("network")
         params = {
             "task": chosen.data.task,
-            "loss": _loss_label(chosen.model, chosen.data.case_weights),
+            "loss": loss_label(chosen.model, chosen.data.case_weights),
             "seed": int(chosen.seed_everything),
             "fold": chosen.data.fold,
             "network": "unet" if network is None else network.class_path.rpartition(".")[2],
@@ -235,27 +231,6 @@ class SegStressCLI(LightningCLI):
 def _of_loss(name: str) -> bool:
     """Whether a weight is a loss's and not the network's, which may be looked at under any loss."""
     return name.startswith("loss.")
-
-
-def _loss_label(model: Namespace, case_weights: str | None) -> str:
-    """The loss, with whatever else than its terms makes it another one.
-
-    It tells runs apart wherever they are laid side by side: weighed and not weighed, for example.
-    """
-    defaults = inspect.signature(SegmentationModule).parameters
-    other = {
-        name: model[name]
-        for name in _LOSS_SETTINGS
-        if _plain(model[name]) != _plain(defaults[name].default)
-    }
-    if case_weights is not None:
-        other["case_weights"] = Path(case_weights).name
-    settings = ", ".join(f"{name}={_plain(value)}" for name, value in other.items())
-    return f"{model.loss} ({settings})" if settings else str(model.loss)
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, list | tuple) else value
 
 
 def _check_seed(seed: object) -> None:

@@ -3,11 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.rank_zero import rank_zero_info  # type: ignore[attr-defined]
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -15,7 +13,7 @@ from errors import InputError
 from lightning_module.exclusive import check_apart, leads, with_background
 from lightning_module.keys import unique_slugs
 from lightning_module.ledger import LossLedger
-from lightning_module.losses.class_weights import Rule, class_weights_by
+from lightning_module.losses.class_weights import Rule
 from lightning_module.losses.compound import CompoundLoss, LossValue, Normalize
 from lightning_module.losses.outputs import OutputsLoss
 from lightning_module.metrics import VolumeOverlap
@@ -207,32 +205,6 @@ class SegmentationModule(LightningModule):
         probs = outputs.softmax(1)[:, 1:] if self.exclusive else outputs.sigmoid()
         return {"probs": probs, "case": batch["case"], "slice_index": batch["slice_index"]}
 
-    def setup(self, stage: str) -> None:
-        """Find the class weights in the training masks, if a rule says so.
-
-        Raises:
-            InputError: If the data cannot tell how often classes occur.
-        """
-        if self.weight_rule is None or stage != "fit":
-            return
-        datamodule: Any = getattr(self.trainer, "datamodule", None)
-        if not hasattr(datamodule, "class_areas"):
-            msg = (
-                f"--model.class_weights: found {self.weight_rule}, but the data cannot tell how "
-                "often classes occur; give a list of weights"
-            )
-            raise InputError(msg)
-        areas, pixels = datamodule.class_areas("train", padding=self.count_padding)
-        if self.exclusive:
-            areas = np.concatenate([(pixels - areas.sum(1))[:, np.newaxis], areas], axis=1)
-        weights = class_weights_by(self.weight_rule, areas, pixels, self.loss_class_names)
-        named = zip(self.loss_class_names, weights, strict=True)
-        rank_zero_info(
-            f"class weights by {self.weight_rule}: "
-            + ", ".join(f"{name} {weight:.3g}" for name, weight in named)
-        )
-        self.loss.set_class_weights(weights)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep class weights that a rule has found: an evaluation has no training masks."""
         weights = self.loss.main.class_weights
@@ -308,11 +280,18 @@ class SegmentationModule(LightningModule):
         )
 
     def on_train_start(self) -> None:
-        """Refuse a resumed schedule that ends before the training does.
+        """Refuse a resumed schedule that ends before the training does, and a rule not followed.
 
         Raises:
-            InputError: If the checkpoint's cycle has fewer steps than the training.
+            InputError: If the checkpoint's cycle has fewer steps than the training, or nothing has
+                found the class weights that a rule asks for.
         """
+        if self.weight_rule is not None and self.loss.main.class_weights is None:
+            msg = (
+                f"--model.class_weights: found {self.weight_rule}, but no callback that follows "
+                "the rule; add callbacks.class_weights.ClassWeights, or give a list of weights"
+            )
+            raise InputError(msg)
         check_cycle(self.lr_schedulers(), self.trainer.estimated_stepping_batches)
 
     def _evaluate(self, batch: Batch) -> None:

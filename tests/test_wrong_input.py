@@ -245,6 +245,19 @@ def test_more_gpus_than_a_machine_has_are_refused(
     assert "gpu" in refused(place, capsys, "fit", *options).lower()
 
 
+def test_a_rule_for_weights_of_a_class_that_no_case_holds_is_refused(
+    place: Place, task: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (task / "labelsTr").glob("*.nii.gz"):
+        label = voxels(path)
+        label[label == 2] = 1
+        save_volume(path, label)
+    options = ["--data.root", str(task.parent), "--data.merge_labels", "false"]
+    line = refused(place, capsys, "fit", *options, "--model.class_weights", "inverse_frequency")
+    assert "inverse_frequency, but class" in line
+    assert "in no training slice" in line
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

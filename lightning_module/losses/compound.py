@@ -11,6 +11,7 @@ from errors import InputError
 from lightning_module.keys import unique_slugs
 from lightning_module.losses.building import build_term
 from lightning_module.losses.expression import parse_expression
+from lightning_module.losses.sharing import sharing
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -106,28 +107,27 @@ class CompoundLoss(nn.Module):
         """
         samples, classes = logits.shape[:2]
         self._check_weights(sample_weight, samples, classes)
+        with sharing():
+            values = [term(logits, target, valid, sample_weight) for term in self.terms]
         class_weights = self._class_weights_on(logits.device)
         total: Tensor | None = None
         rows: list[Tensor] = []
-        for name, term, factor, skips in zip(
-            self.term_names, self.terms, self.term_weights, self.skips_background, strict=True
+        for name, term, value, factor, skips in zip(
+            self.term_names,
+            self.terms,
+            values,
+            self.term_weights,
+            self.skips_background,
+            strict=True,
         ):
-            value: Tensor = term(logits, target, valid, sample_weight)
             if value.shape not in {(samples, classes), (1, classes)}:
                 msg = (
                     f"loss term {name!r} returned shape {tuple(value.shape)}, "
                     f"expected {(samples, classes)} or {(1, classes)}"
                 )
                 raise ValueError(msg)
-            # Of a batch of one the shape does not tell whether the term has weighed its sample.
-            over_batch = len(value) == 1 and (samples > 1 or getattr(term, "over_batch", False))
-            if value.dtype in _HALF:
-                value = value.float()
-            if class_weights is not None:
-                value = value * class_weights
-            if sample_weight is not None and not over_batch:
-                value = value * self._row_weights(sample_weight).to(value.dtype).unsqueeze(1)
-            counted = value[:, 1:] if skips else value
+            counted = self._weighed(term, value, class_weights, sample_weight, samples=samples)
+            counted = counted[:, 1:] if skips else counted
             mean = counted.mean()
             # As few operations as can be: on small images they cost as much as the pixels do.
             if total is None:
@@ -139,6 +139,26 @@ class CompoundLoss(nn.Module):
             msg = "a loss without terms"
             raise ValueError(msg)
         return LossValue(total, torch.stack(rows))
+
+    def _weighed(
+        self,
+        term: nn.Module,
+        value: Tensor,
+        class_weights: Tensor | None,
+        sample_weight: Tensor | None,
+        *,
+        samples: int,
+    ) -> Tensor:
+        """A term's matrix by the weights of classes and samples, in float32 or better."""
+        if value.dtype in _HALF:
+            value = value.float()
+        if class_weights is not None:
+            value = value * class_weights
+        # Of a batch of one the shape does not tell whether the term has weighed its sample.
+        over_batch = len(value) == 1 and (samples > 1 or getattr(term, "over_batch", False))
+        if sample_weight is not None and not over_batch:
+            value = value * self._row_weights(sample_weight).to(value.dtype).unsqueeze(1)
+        return value
 
     def set_class_weights(self, weights: Sequence[float]) -> None:
         """Weigh classes by other weights from now on.

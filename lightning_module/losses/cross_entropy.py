@@ -167,14 +167,14 @@ class Focal(Term):
             balance[:, 0] = 1 - self.alpha
             pixels = -logits.shape[1] * balance * target * torch.exp(self.gamma * rest) * log_p
             return masked_mean(pixels, valid)
-        towards_truth = logits * (2 * target - 1)
+        losses = self.negative_log_likelihood(logits, target)
         if 0 < self.gamma < 1:
             # By its logarithm: the power itself has an infinite slope at p_t = 1.
-            focus = torch.exp(self.gamma * logsigmoid(-towards_truth))
+            focus = torch.exp(self.gamma * logsigmoid(logits * (1 - 2 * target)))
         else:
-            focus = torch.sigmoid(-towards_truth).pow(self.gamma)
-        minus_balance = (self.alpha - 1) + (1 - 2 * self.alpha) * target
-        return masked_mean(minus_balance * focus * logsigmoid(towards_truth), valid)
+            focus = (1 - torch.exp(-losses)).pow(self.gamma)
+        balance = (1 - self.alpha) + (2 * self.alpha - 1) * target
+        return masked_mean(balance * focus * losses, valid)
 
 
 def _log_of_rest(logits: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
+from lightning_module.losses.sharing import shared
+
 
 class Term(nn.Module, ABC):
     """A loss term of this package.
@@ -55,7 +57,8 @@ class Term(nn.Module, ABC):
         _check_shapes(logits, target, valid, sample_weight)
         dtype = torch.promote_types(logits.dtype, torch.float32)
         # Half precision loses all digits of 1 - p near 1, and of sums over many pixels.
-        return self.reduce_pixels(logits.to(dtype), target.to(dtype), valid, sample_weight)
+        logits, target = _promoted(logits, dtype), _promoted(target, dtype)
+        return self.reduce_pixels(logits, target, valid, sample_weight)
 
     @abstractmethod
     def reduce_pixels(
@@ -65,7 +68,7 @@ class Term(nn.Module, ABC):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probability of each class in each pixel, shape ``(B, K, H, W)``."""
-        return logits.softmax(1) if self.exclusive else logits.sigmoid()
+        return _probabilities(logits, self.exclusive)
 
     def negative_log_likelihood(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of each class in each pixel, shape ``(B, K, H, W)``.
@@ -73,9 +76,7 @@ class Term(nn.Module, ABC):
         Of sigmoids ``-(y log p + (1 - y) log(1 - p))``. Of a softmax ``-K y log p``: the mean over
         the K classes is then the cross-entropy of the pixel.
         """
-        if self.exclusive:
-            return -logits.shape[1] * target * log_softmax(logits, 1)
-        return binary_cross_entropy_with_logits(logits, target, reduction="none")
+        return _negative_log_likelihood(logits, target, self.exclusive)
 
 
 class BackgroundTerm(Term):
@@ -98,7 +99,7 @@ def masked(values: Tensor, valid: Tensor) -> Tensor:
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """Mean over the valid pixels of each image and class, ``(B, K)``; 0 where there are none."""
-    return masked(values, valid).sum((2, 3)) / valid.sum((2, 3)).clamp(min=1)
+    return masked(values, valid).sum((2, 3)) / _divisor(valid)
 
 
 def weighted_sum(values: Tensor, sample_weight: Tensor | None) -> Tensor:
@@ -124,6 +125,29 @@ def whole_number(name: str, value: int, *, low: int) -> int:
         msg = f"{name}: found {value!r}, expected a whole number of at least {low}"
         raise ValueError(msg)
     return value
+
+
+@shared
+def _probabilities(logits: Tensor, exclusive: bool) -> Tensor:
+    return logits.softmax(1) if exclusive else logits.sigmoid()
+
+
+@shared
+def _negative_log_likelihood(logits: Tensor, target: Tensor, exclusive: bool) -> Tensor:
+    if exclusive:
+        return -logits.shape[1] * target * log_softmax(logits, 1)
+    return binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+@shared
+def _divisor(valid: Tensor) -> Tensor:
+    """Valid pixels of each image, at least 1, shape ``(B, 1)``."""
+    return valid.sum((2, 3)).clamp(min=1)
+
+
+@shared
+def _promoted(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values.to(dtype)
 
 
 def _check_shapes(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
+from callbacks.class_weights import ClassWeights
 from errors import InputError
 from lightning_module.losses.compound import CompoundLoss
 from lightning_module.losses.outputs import OutputsLoss
@@ -222,7 +223,7 @@ def test_weights_of_classes_are_found_in_the_training_masks(
     rule: str, expected: list[float], tmp_path: Path
 ) -> None:
     module = small_module("bce", class_names=["a", "b"], class_weights=rule)
-    trainer = make_trainer(tmp_path, max_epochs=1)
+    trainer = make_trainer(tmp_path, callbacks=[ClassWeights()], max_epochs=1)
     trainer.fit(module, DiscDataWithAreas(classes=2))
     assert module.loss.main.class_weights is not None
     assert module.loss.main.class_weights.tolist() == pytest.approx(expected)
@@ -242,7 +243,8 @@ def test_the_background_of_a_softmax_is_weighed_too(tmp_path: Path) -> None:
     module = small_module(
         "ce", outputs="softmax", class_names=["a", "b"], class_weights="inverse_frequency"
     )
-    make_trainer(tmp_path, max_epochs=1).fit(module, DiscDataWithAreas(classes=2, apart=True))
+    trainer = make_trainer(tmp_path, callbacks=[ClassWeights()], max_epochs=1)
+    trainer.fit(module, DiscDataWithAreas(classes=2, apart=True))
     weights = module.loss.main.class_weights
     assert weights is not None
     assert (weights * torch.tensor([37.0, 60.0, 3.0])).tolist() == pytest.approx(
@@ -295,7 +297,13 @@ def test_a_tuple_of_weights_weighs_like_a_list() -> None:
 
 def test_a_rule_needs_data_that_can_tell(tmp_path: Path) -> None:
     module = small_module("bce", class_weights="inverse_frequency")
-    with pytest.raises(InputError, match=r"--model\.class_weights: found inverse_frequency"):
+    with pytest.raises(InputError, match="inverse_frequency, but the data cannot tell"):
+        make_trainer(tmp_path, callbacks=[ClassWeights()]).fit(module, DiscData())
+
+
+def test_a_rule_that_nothing_follows_is_refused(tmp_path: Path) -> None:
+    module = small_module("bce", class_weights="inverse_frequency")
+    with pytest.raises(InputError, match="inverse_frequency, but no callback"):
         make_trainer(tmp_path).fit(module, DiscData())
 
 
