@@ -4,16 +4,17 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
-from robustness.objectives import OBJECTIVES
+from robustness.keyed_random import counter_hashes, slice_keys, uniforms
+from robustness.objectives import OBJECTIVES, Objective
 from robustness.ranking import rank_by_score
-from robustness.saliency import Forward, input_gradient
+from robustness.saliency import Ascent, Forward, ascent, check_logits
 
 # Which gradient orders the pixels, and whether its sign counts.
 GRADIENT_RANKINGS: dict[str, tuple[str, bool]] = {
@@ -36,6 +37,7 @@ class AttackBatch:
         slice_index: Index of each slice in its volume, int64, shape ``(B,)``.
         counted: False where the truth is not known, so that nothing is counted, shape
             ``(B, 1, H, W)``.
+        objectives: What gradients may be taken of, by name.
     """
 
     forward: Forward
@@ -45,16 +47,67 @@ class AttackBatch:
     case_keys: Tensor
     slice_index: Tensor
     counted: Tensor
+    objectives: Mapping[str, Objective] = field(default_factory=lambda: OBJECTIVES)
     _gradients: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     _orders: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
+    def logits(self, image: Tensor) -> Tensor:
+        """One forward pass without a gradient.
+
+        Args:
+            image: As many images as the batch has, shape ``(B, C, H, W)``.
+
+        Returns:
+            Shape ``(B, K, H, W)``, float32.
+
+        Raises:
+            ValueError: If the network gives another shape than the masks have.
+        """
+        with torch.no_grad():
+            logits = self.forward(image).float()
+        check_logits(logits, self.mask)
+        return logits
+
+    def ascent(self, objective: str | Objective, image: Tensor) -> Ascent:
+        """One forward and one backward pass: value and gradient of an objective at some images.
+
+        Args:
+            objective: A name among ``objectives``, or the objective itself.
+            image: As many images as the batch has, shape ``(B, C, H, W)``.
+
+        Raises:
+            ValueError: If the objective is unknown; as in :func:`robustness.saliency.ascent`.
+        """
+        if isinstance(objective, str):
+            objective = self._objective(objective)
+        return ascent(self.forward, objective, image, self.mask, self.counted)
+
     def gradient(self, objective: str) -> Tensor:
-        """Signed gradient of a named objective on the clean images, shape ``(B, C, H, W)``."""
+        """Signed gradient on the clean images, computed once, shape ``(B, C, H, W)``."""
         if objective not in self._gradients:
-            self._gradients[objective] = input_gradient(
-                self.forward, OBJECTIVES[objective], self.image, self.mask, self.valid
-            )
+            self._gradients[objective] = self.ascent(objective, self.image).gradient
         return self._gradients[objective]
+
+    def _objective(self, name: str) -> Objective:
+        if name not in self.objectives:
+            msg = f"objective {name}: unknown, expected one of {', '.join(self.objectives)}"
+            raise ValueError(msg)
+        return self.objectives[name]
+
+    def uniforms(self, seed: int, name: str, repeat: int, count: int) -> Tensor:
+        """Random numbers that depend on nothing but what they are for.
+
+        Args:
+            seed: The seed of the attacks.
+            name: What the numbers are for, such as ``<attack>/start``.
+            repeat: Which repetition.
+            count: How many each slice needs; the first ones are the same for every count.
+
+        Returns:
+            float32 in [0, 1), shape ``(B, count)``.
+        """
+        keys = slice_keys(seed, name, self.case_keys, self.slice_index)
+        return uniforms(counter_hashes(keys, repeat, count))
 
     def ranked_pixels(self, ranking: str, count: int) -> Tensor:
         """The first pixels of one of ``GRADIENT_RANKINGS``, summed over channels.
@@ -84,6 +137,18 @@ class AttackBatch:
         """
         objective, _ = GRADIENT_RANKINGS[ranking]
         return (self.gradient(objective) == 0).flatten(1).all(dim=1)
+
+
+class Passes(NamedTuple):
+    """Passes through the network for each slice.
+
+    Attributes:
+        forward: Forward passes, those before a backward pass included.
+        backward: Backward passes.
+    """
+
+    forward: int
+    backward: int
 
 
 @dataclass(frozen=True)
@@ -128,9 +193,23 @@ class Attack(ABC):
             Index of the point, repeat, and images ``(B, C, H, W)``.
         """
 
+    @property
+    @abstractmethod
+    def passes(self) -> Passes:
+        """What the attack takes over all points and repeats, found by the algorithm alone.
+
+        The engine's own forward pass of each point and repeat is not among them. A gradient on the
+        clean slices counts, although attacks of one evaluation share it.
+        """
+
     def degenerate(self, batch: AttackBatch) -> Tensor:
         """True for images on which the attack has nothing to go by; bool, shape ``(B,)``."""
         return torch.zeros(batch.image.shape[0], dtype=torch.bool, device=batch.image.device)
+
+    def refuse(self, what: str, found: object, expected: str) -> NoReturn:
+        """Raise ValueError on a setting that makes no sense."""
+        msg = f"attack {self.name}: {what} is {found}, expected {expected}"
+        raise ValueError(msg)
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides what the attack does, as plain values."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from robustness.attack import AttackBatch
 from robustness.keyed_random import text_key
+from robustness.objectives import OBJECTIVES, Objective
 from robustness.saliency import Forward
 
 Batch = Mapping[str, Any]
@@ -62,13 +63,19 @@ def fixed_size(batches: Iterable[Batch], size: int) -> Iterator[Piece]:
         yield _filled(held, size)
 
 
-def attack_batch(forward: Forward, piece: Piece, device: torch.device) -> AttackBatch:
+def attack_batch(
+    forward: Forward,
+    piece: Piece,
+    device: torch.device,
+    objectives: Mapping[str, Objective] = OBJECTIVES,
+) -> AttackBatch:
     """What attacks get to see of a piece, on the network's device.
 
     Args:
         forward: Gives logits ``(B, K, H, W)`` for images.
         piece: From :func:`fixed_size`.
         device: Where the network is.
+        objectives: What gradients may be taken of, by name.
 
     Returns:
         The batch, with as many slices as the piece has, those that fill it up included.
@@ -83,6 +90,7 @@ def attack_batch(forward: Forward, piece: Piece, device: torch.device) -> Attack
         torch.tensor(keys, dtype=torch.int64, device=device),
         piece.slice_index.to(device),
         piece.counted.to(device),
+        objectives,
     )
 
 

@@ -1,7 +1,8 @@
 """Evaluates attacks on a network: one gradient per batch, then all disturbed copies, and counts."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 from robustness.attack import Attack, AttackBatch, check_name
 from robustness.batches import Batch, Piece, attack_batch, fixed_size
 from robustness.counts import CLEAN, CLEAN_ROW, CountTable, Row, slice_counts
-from robustness.saliency import Forward
+from robustness.objectives import OBJECTIVES, Objective
+from robustness.saliency import Forward, check_logits
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,20 @@ class Plan:
     def passes(self) -> int:
         """Forward passes for each slice, those under a gradient aside."""
         return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """What attacks know.
+
+    Attributes:
+        forward: Gives logits ``(B, K, H, W)`` of the network that the attacks are made on. Where it
+            is another one than the network they are counted on, attacks are transferred.
+        objectives: What gradients may be taken of, by name.
+    """
+
+    forward: Forward
+    objectives: Mapping[str, Objective] = field(default_factory=lambda: OBJECTIVES)
 
 
 def make_plan(attacks: Sequence[Attack]) -> Plan:
@@ -68,6 +84,7 @@ def evaluate(
     device: torch.device,
     seed: int = 0,
     batch_size: int = 32,
+    attacker: Attacker | None = None,
     on_slices: Callable[[int], None] = lambda slices: None,
 ) -> CountTable:
     """Attack every slice and count hits and misses.
@@ -79,6 +96,8 @@ def evaluate(
         device: Where the network is.
         seed: The seed of the attacks.
         batch_size: The one size of all batches. Logits of another size may differ by rounding.
+        attacker: What the attacks are made on; None is the network itself, by the objectives of
+            this package.
         on_slices: Called with the number of slices after each batch is done.
 
     Returns:
@@ -88,7 +107,14 @@ def evaluate(
         ValueError: If logits and masks differ in shape, a batch's slices do not fit an attack, or
             clean logits or a gradient are not finite.
     """
-    counter = _Counter(forward, plan, CountTable(plan.rows, device), seed, device)
+    counter = _Counter(
+        forward,
+        attacker or Attacker(forward),
+        plan,
+        CountTable(plan.rows, device),
+        seed,
+        device,
+    )
     for piece in fixed_size(batches, batch_size):
         counter.count(piece)
         on_slices(len(piece.cases))
@@ -123,6 +149,7 @@ class _Counter:
     """Puts a piece through every disturbance of a plan."""
 
     forward: Forward
+    attacker: Attacker
     plan: Plan
     table: CountTable
     seed: int
@@ -137,15 +164,16 @@ class _Counter:
         object.__setattr__(self, "_rows", rows)
 
     def count(self, piece: Piece) -> None:
-        batch = attack_batch(self.forward, piece, self.device)
+        batch = attack_batch(self.attacker.forward, piece, self.device, self.attacker.objectives)
         slots = self.table.slots(piece.cases, batch.mask.shape[1])
         undisturbed = torch.zeros_like(batch.case_keys, dtype=torch.bool)
         self._count_row((CLEAN, 0, 0), batch, batch.image, undisturbed, slots)
         for attack in self.plan.attacks:
-            degenerate = attack.degenerate(batch)
-            for point, repeat, disturbed in attack.disturb(batch, self.seed):
-                row = (attack.name, point, repeat)
-                self._count_row(row, batch, disturbed, degenerate, slots)
+            with _naming(attack):
+                degenerate = attack.degenerate(batch)
+                for point, repeat, disturbed in attack.disturb(batch, self.seed):
+                    row = (attack.name, point, repeat)
+                    self._count_row(row, batch, disturbed, degenerate, slots)
 
     def _count_row(
         self,
@@ -157,12 +185,7 @@ class _Counter:
     ) -> None:
         with torch.no_grad():
             logits = self.forward(disturbed).float()
-        if logits.shape != batch.mask.shape:
-            msg = (
-                f"attack {row[0]}: the network gives logits of shape {tuple(logits.shape)}, "
-                f"expected that of the masks: {tuple(batch.mask.shape)}"
-            )
-            raise ValueError(msg)
+        check_logits(logits, batch.mask)
         # NaN is above no threshold: a network that diverged would pass for one that finds nothing.
         if row[0] == CLEAN and not torch.isfinite(logits).all():
             msg = "the network gives NaN or infinite logits on clean slices"
@@ -177,3 +200,14 @@ class _Counter:
             degenerate[real],
         )
         self.table.add(self._rows[row], slots, values)
+
+
+@contextmanager
+def _naming(attack: Attack) -> Iterator[None]:
+    """Say which attack could not be made."""
+    try:
+        yield
+    except ValueError as error:
+        msg = str(error)
+        prefix = f"attack {attack.name}: "
+        raise ValueError(msg if msg.startswith(prefix) else prefix + msg) from error

@@ -13,8 +13,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from robustness.attack import GRADIENT_RANKINGS, Attack, AttackBatch, check_name
-from robustness.keyed_random import counter_hashes, slice_keys, uniforms
+from robustness.attack import GRADIENT_RANKINGS, Attack, AttackBatch, Passes, check_name
+from robustness.keyed_random import slice_keys
 from robustness.ranking import rank_at_random
 
 RANDOM_RANKING = "random"
@@ -36,6 +36,11 @@ class PixelAttack(Attack):
             return super().degenerate(batch)
         return batch.without_gradient(self._ranking)
 
+    @property
+    def passes(self) -> Passes:
+        """One gradient on the clean slices, or none."""
+        return Passes(0, 0) if self._ranking == RANDOM_RANKING else Passes(1, 1)
+
     def _pixels(self, batch: AttackBatch, seed: int, repeat: int, count: int) -> Tensor:
         if self._ranking == RANDOM_RANKING:
             keys = slice_keys(seed, f"{self.name}/pixels", batch.case_keys, batch.slice_index)
@@ -48,18 +53,14 @@ class PixelAttack(Attack):
             options = [*GRADIENT_RANKINGS, RANDOM_RANKING]
             near = get_close_matches(self._ranking, options, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            self._refuse("ranking", self._ranking, f"one of {', '.join(options)}{hint}")
+            self.refuse("ranking", self._ranking, f"one of {', '.join(options)}{hint}")
         if self.repeats < 1:
-            self._refuse("repeats", self.repeats, "1 or more")
+            self.refuse("repeats", self.repeats, "1 or more")
         points = self.points
         if not points or not all(math.isfinite(point) for point in points):
-            self._refuse("points", points, "one or more finite numbers")
+            self.refuse("points", points, "one or more finite numbers")
         if any(low >= high for low, high in pairwise(points)):
-            self._refuse("points", points, "rising numbers, each once")
-
-    def _refuse(self, what: str, found: object, expected: str) -> None:
-        msg = f"attack {self.name}: {what} is {found}, expected {expected}"
-        raise ValueError(msg)
+            self.refuse("points", points, "rising numbers, each once")
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ class LevelAttack(PixelAttack):
         """Refuse settings that make no sense before anything is computed."""
         self._check()
         if self.pixels < 1:
-            self._refuse("pixels", self.pixels, "1 or more")
+            self.refuse("pixels", self.pixels, "1 or more")
         if self.ranking != RANDOM_RANKING and self.repeats != 1:
-            self._refuse("repeats", self.repeats, "1, since nothing in it is random")
+            self.refuse("repeats", self.repeats, "1, since nothing in it is random")
 
     @property
     def axis(self) -> str:
@@ -148,13 +149,13 @@ class CountAttack(PixelAttack):
         """Refuse settings that make no sense before anything is computed."""
         self._check()
         if self.counts[0] < 1:
-            self._refuse("counts", self.counts, "1 or more pixels at each point")
+            self.refuse("counts", self.counts, "1 or more pixels at each point")
         if self.value != UNIFORM and (isinstance(self.value, str) or not math.isfinite(self.value)):
-            self._refuse("value", self.value, f"a finite number or {UNIFORM}")
+            self.refuse("value", self.value, f"a finite number or {UNIFORM}")
         if not -math.inf < self.low < self.high < math.inf:
-            self._refuse("low and high", (self.low, self.high), "finite numbers, low below high")
+            self.refuse("low and high", (self.low, self.high), "finite numbers, low below high")
         if self.ranking != RANDOM_RANKING and self.value != UNIFORM and self.repeats != 1:
-            self._refuse("repeats", self.repeats, "1, since nothing in it is random")
+            self.refuse("repeats", self.repeats, "1, since nothing in it is random")
 
     @property
     def axis(self) -> str:
@@ -188,8 +189,7 @@ class CountAttack(PixelAttack):
         """One value for each ranked pixel, shape ``(B, counts[-1])``."""
         if isinstance(self.value, str):
             name = f"{self.values_like or self.name}/values"
-            keys = slice_keys(seed, name, batch.case_keys, batch.slice_index)
-            drawn = uniforms(counter_hashes(keys, repeat, self.counts[-1]))
+            drawn = batch.uniforms(seed, name, repeat, self.counts[-1])
             return self.low + (self.high - self.low) * drawn
         shape = (batch.image.shape[0], self.counts[-1])
         return batch.image.new_full(shape, float(self.value))

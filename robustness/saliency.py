@@ -1,6 +1,7 @@
 """Gradients of an objective with respect to the input, image by image in one backward pass."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,10 +11,24 @@ from robustness.objectives import Objective
 Forward = Callable[[Tensor], Tensor]
 
 
-def input_gradient(
+class Ascent(NamedTuple):
+    """What one forward and one backward pass tell about each image of a batch.
+
+    Attributes:
+        value: The objective, shape ``(B,)``, detached.
+        gradient: Its gradient, shape ``(B, C, H, W)``, in units of the objective per intensity.
+        logits: Shape ``(B, K, H, W)``, float32, detached.
+    """
+
+    value: Tensor
+    gradient: Tensor
+    logits: Tensor
+
+
+def ascent(
     forward: Forward, objective: Objective, image: Tensor, target: Tensor, valid: Tensor
-) -> Tensor:
-    """Gradient of an objective with respect to each input pixel.
+) -> Ascent:
+    """Value and gradient of an objective at each image.
 
     Works inside ``no_grad`` and inside inference mode, and touches no parameter's ``.grad``.
 
@@ -22,21 +37,23 @@ def input_gradient(
         objective: Gives one scalar per image, shape ``(B,)``.
         image: Shape ``(B, C, H, W)``, float32.
         target: Mask of 0 and 1, shape ``(B, K, H, W)``.
-        valid: False in padding, shape ``(B, 1, H, W)``.
+        valid: Pixels that count in the objective, shape ``(B, 1, H, W)``.
 
     Returns:
-        Signed gradient, shape ``(B, C, H, W)``, float32, in units of the objective per intensity.
+        Value, signed gradient and logits.
 
     Raises:
-        ValueError: If the objective does not give one scalar per image, if it does not depend on
-            the image, or if a gradient is not finite.
+        ValueError: If the logits have another shape than the masks, if the objective does not give
+            one scalar per image or does not depend on the image, or if a gradient is not finite.
 
     References:
         Simonyan et al., Deep inside convolutional networks, 2013, section 3.
     """
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf = image.detach().clone().requires_grad_()
-        scalars = objective(forward(leaf).float(), target.clone(), valid.clone())
+        logits = forward(leaf).float()
+        check_logits(logits, target)
+        scalars = objective(logits, target.clone(), valid.clone())
         if scalars.shape != (image.shape[0],):
             msg = (
                 f"objective gives shape {tuple(scalars.shape)}, "
@@ -52,4 +69,25 @@ def input_gradient(
     if not torch.isfinite(gradient).all():
         msg = "the gradient of the objective holds NaN or infinite values"
         raise ValueError(msg)
-    return gradient
+    return Ascent(scalars.detach(), gradient, logits.detach())
+
+
+def input_gradient(
+    forward: Forward, objective: Objective, image: Tensor, target: Tensor, valid: Tensor
+) -> Tensor:
+    """The gradient of :func:`ascent` alone, shape ``(B, C, H, W)``."""
+    return ascent(forward, objective, image, target, valid).gradient
+
+
+def check_logits(logits: Tensor, mask: Tensor) -> None:
+    """Refuse a network that gives anything but one logit for each pixel and class.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if logits.shape != mask.shape:
+        msg = (
+            f"the network gives logits of shape {tuple(logits.shape)}, "
+            f"expected that of the masks: {tuple(mask.shape)}"
+        )
+        raise ValueError(msg)

@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustness.attack import GRADIENT_RANKINGS, Attack, AttackBatch, attacks_fingerprint
+from robustness.attack import (
+    GRADIENT_RANKINGS,
+    Attack,
+    AttackBatch,
+    Passes,
+    attacks_fingerprint,
+)
 from robustness.batches import attack_batch, fixed_size
 from robustness.objectives import OBJECTIVES
 from robustness.pixel_attacks import CountAttack, LevelAttack
@@ -46,6 +52,10 @@ class Inverted(Attack):
     @property
     def repeats(self) -> int:
         return 1
+
+    @property
+    def passes(self) -> Passes:
+        return Passes(0, 0)
 
     def disturb(self, batch: AttackBatch, seed: int) -> Iterator[tuple[int, int, Tensor]]:
         yield 0, 0, 1 - batch.image

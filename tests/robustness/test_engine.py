@@ -209,7 +209,7 @@ def test_progress_is_told_the_slices_and_not_what_fills_up() -> None:
 
 def test_logits_of_another_shape_than_the_masks_are_refused() -> None:
     message = (
-        r"attack clean: the network gives logits of shape \(8, 3, 24, 24\), "
+        r"the network gives logits of shape \(8, 3, 24, 24\), "
         r"expected that of the masks: \(8, 2, 24, 24\)"
     )
     with pytest.raises(ValueError, match=message):
