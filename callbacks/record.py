@@ -1,11 +1,15 @@
 """Hands what an evaluation measured to the run: counts, curves, scalars and pictures."""
 
+import json
+import math
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from callbacks.report_card import Card
 from pictures.margins import margins_figure
 from pictures.masks import masks_figure
 from pictures.saliency import saliency_figure
@@ -13,9 +17,17 @@ from pictures.shrinking import shrinking_figure
 from pictures.style import to_png_bytes
 from robustness.counts import CLEAN, write_counts
 from robustness.curves import areas, mean_curves
+from robustness.distances import distances_frame, median_distances, write_distances
 from robustness.snapshots import Snapshot, save_snapshots
 from tracking.logger import RunLogger
-from tracking.reading import COUNTS_FILE, SNAPSHOTS_FILE, robustness_folder
+from tracking.reading import (
+    CARD_COUNTS_FILE,
+    COUNTS_FILE,
+    DISTANCES_FILE,
+    REPORT_CARD_FILE,
+    SNAPSHOTS_FILE,
+    robustness_folder,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,7 @@ class Evaluation:
         frame: The table of counts.
         metadata: Fingerprints of what it was measured on.
         snapshots: Raw maps for the pictures.
+        distances: Table of distances, without rows where no attack measures any.
     """
 
     split: str
@@ -35,6 +48,7 @@ class Evaluation:
     frame: pd.DataFrame
     metadata: dict[str, str]
     snapshots: list[Snapshot]
+    distances: pd.DataFrame = field(default_factory=lambda: distances_frame([]))
 
 
 def record_evaluation(logger: RunLogger, found: Evaluation) -> None:
@@ -45,11 +59,16 @@ def record_evaluation(logger: RunLogger, found: Evaluation) -> None:
         found: What was measured.
     """
     curves = mean_curves(found.frame)
-    logger.log_metrics(_scalars(found.split, curves), found.epoch)
+    scalars = {**_scalars(found.split, curves), **_distance_scalars(found)}
+    logger.log_metrics(scalars, found.epoch)
     with tempfile.TemporaryDirectory() as scratch:
         counts = Path(scratch, COUNTS_FILE)
         write_counts(counts, found.frame, found.metadata)
         logger.log_file(counts, robustness_folder(found.split))
+        if len(found.distances):
+            distances = Path(scratch, DISTANCES_FILE)
+            write_distances(distances, found.distances, found.metadata)
+            logger.log_file(distances, robustness_folder(found.split))
         if found.snapshots:
             maps = Path(scratch, SNAPSHOTS_FILE)
             save_snapshots(maps, found.snapshots)
@@ -68,6 +87,9 @@ def record_curves(logger: RunLogger | None, found: Evaluation) -> None:
     if logger is None:
         return
     curves = mean_curves(found.frame)
+    settings = json.loads(found.metadata.get("attack_settings", "[]"))
+    # Epsilon is given in parts of the intensity range too.
+    ranges = {each["name"]: each["high"] - each["low"] for each in settings if "epsilons" in each}
     for attack, curve in curves[curves["attack"] != CLEAN].groupby("attack", sort=False):
         columns = {
             "dice": curve["dice"].tolist(),
@@ -75,7 +97,39 @@ def record_curves(logger: RunLogger | None, found: Evaluation) -> None:
             "change": curve["change"].tolist(),
             str(curve["axis"].iloc[0]): curve["point"].tolist(),
         }
+        if str(attack) in ranges:
+            columns["epsilon_share"] = [point / ranges[str(attack)] for point in curve["point"]]
         logger.log_curve(f"{found.split}/{attack}", columns)
+
+
+def _distance_scalars(found: Evaluation) -> dict[str, float]:
+    """Medians by threshold, and the share of slices that were never broken."""
+    scalars = {}
+    for row in median_distances(found.distances).to_dict("records"):
+        at, median = f"{row['threshold']:g}", float(row["median"])
+        key = f"{found.split}/{row['attack']}"
+        scalars[f"{key}/never_broken_at_{at}"] = row["never_broken"] / row["slices"]
+        # A store of metrics takes no infinite number: then half of the slices were never broken.
+        if math.isfinite(median):
+            scalars[f"{key}/median_distance_at_{at}"] = median
+    return scalars
+
+
+def record_card(logger: RunLogger, split: str, card: Card, metadata: Mapping[str, str]) -> None:
+    """Write a report card into a run: its lines, and the counts that it was judged by.
+
+    Args:
+        logger: The run.
+        split: ``val`` or ``test``.
+        card: The card.
+        metadata: Fingerprints of what it was measured on.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        counts, verdicts = Path(scratch, CARD_COUNTS_FILE), Path(scratch, REPORT_CARD_FILE)
+        write_counts(counts, card.counts, {**metadata, **card.metadata})
+        card.verdicts.to_csv(verdicts, index=False)
+        for file in (counts, verdicts):
+            logger.log_file(file, robustness_folder(split))
 
 
 def _scalars(split: str, curves: pd.DataFrame) -> dict[str, float]:

@@ -1,26 +1,33 @@
 """What happens at validation end: the network is attacked; counts, curves, pictures go on."""
 
-import hashlib
-import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
-import torch
-import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
 
+from callbacks.evaluating import (
+    class_names,
+    data_fingerprints,
+    gather,
+    mendable,
+    network_forward,
+    objectives_of,
+    split_batches,
+    weights_sha256,
+)
 from callbacks.progress import progress, say
-from callbacks.record import Evaluation, record_curves, record_evaluation
+from callbacks.record import Evaluation, record_card, record_curves, record_evaluation
+from callbacks.report_card import Card, make_card, verdict_line
 from callbacks.run_state import run_logger
 from errors import InputError
-from robustness.attack import Attack, attacks_fingerprint
+from robustness.attack import Attack, attacks_fingerprint, settings_text
 from robustness.batches import Batch
+from robustness.card_attacks import card_attacks
 from robustness.counts import counts_frame
-from robustness.engine import Plan, evaluate, make_plan, seconds_per_slice
+from robustness.distances import distances_frame
+from robustness.engine import Attacker, Plan, evaluate, make_plan, seconds_per_slice
 from robustness.network_state import untouched
 from robustness.saliency import Forward
 from robustness.snapshots import LargestSlices, Snapshot, take_snapshots
@@ -38,6 +45,11 @@ class RobustnessCallback(Callback):
         batch_size: Slices in each forward pass; 16 or more, so that logits do not depend on it.
         pictures: Of how many cases pictures are drawn, the first by name; 0 draws none.
         picture_attack: Name of the attack whose points figure 4 shows.
+        card_cases: Of how many cases a report card is made after the last epoch, the first by name;
+            0 makes none. It takes some hundred passes of each slice.
+        card_steps: Steps of the iterated attack of the report card; it is made with twice as many
+            too.
+        intensity_range: Lowest and highest intensity that the attacks of the report card may use.
     """
 
     def __init__(
@@ -49,11 +61,16 @@ class RobustnessCallback(Callback):
         batch_size: int = 32,
         pictures: int = 4,
         picture_attack: str = "top5_beyond_range",
+        card_cases: int = 0,
+        card_steps: int = 20,
+        intensity_range: tuple[float, float] = (0.0, 0.2),
     ) -> None:
         for option, number, least in (
             ("every_n_epochs", every_n_epochs, 0),
             ("batch_size", batch_size, 16),
             ("pictures", pictures, 0),
+            ("card_cases", card_cases, 0),
+            ("card_steps", card_steps, 1),
         ):
             if number < least:
                 msg = f"--robustness.{option}: found {number}, expected {least} or more; raise it"
@@ -64,7 +81,15 @@ class RobustnessCallback(Callback):
         self.seed = seed
         self.batch_size = batch_size
         self.pictures = pictures
+        self.card_cases = card_cases
+        if not intensity_range[0] < intensity_range[1]:
+            msg = (
+                f"--robustness.intensity_range: found {list(intensity_range)}, expected two rising "
+                "numbers; correct the list"
+            )
+            raise InputError(msg)
         self.plan = _plan(attacks)
+        self.card_plan = _plan(card_attacks(*intensity_range, card_steps))
         self.shown = _shown(attacks, picture_attack) if pictures else None
         self._epoch = 0
         self._last: Evaluation | None = None
@@ -109,8 +134,10 @@ class RobustnessCallback(Callback):
         self._attacked_step = trainer.global_step
         chooser = LargestSlices(self.pictures)
         snapshots: list[Snapshot] = []
-        with untouched(module), _mendable():
-            forward = _forward(trainer, module)
+        card: Card | None = None
+        objectives = objectives_of(module)
+        with untouched(module), mendable():
+            forward = network_forward(trainer, module)
             total = _announce(trainer, split, self.plan, forward, self.batch_size)
             with progress(trainer, "Attacks", total) as advance:
 
@@ -122,15 +149,17 @@ class RobustnessCallback(Callback):
 
                 table = evaluate(
                     forward,
-                    _watched(_batches(trainer, split), chooser),
+                    _watched(split_batches(trainer, split), chooser),
                     self.plan,
                     device=device,
                     seed=self.seed,
                     batch_size=self.batch_size,
+                    attacker=Attacker(forward, objectives),
                     on_slices=after_slices,
                 )
-            parts = _gather(table.partial())
-            for samples in _gather(chooser.samples()):
+            parts = gather(table.partial())
+            distances = distances_frame(gather(table.distances.partial()))
+            for samples in gather(chooser.samples()):
                 chooser.merge(samples)
             if self.shown is not None and trainer.is_global_zero:
                 snapshots = take_snapshots(
@@ -140,55 +169,45 @@ class RobustnessCallback(Callback):
                     device=device,
                     seed=self.seed,
                     batch_size=self.batch_size,
+                    objectives=objectives,
                 )
+            if last and self.card_cases:
+                names = sorted({case for part in parts for case in part.cases})
+                cases = names[: self.card_cases]
+                card = make_card(
+                    trainer,
+                    module,
+                    split,
+                    cases,
+                    self.card_plan,
+                    slices=table.partial().slices_of(cases),
+                    seed=self.seed,
+                    batch_size=self.batch_size,
+                )
+                say(trainer, verdict_line(card.verdicts))
         logger = run_logger(trainer)
         if not trainer.is_global_zero:
             return
         if logger is None:
             say(trainer, "No run to write to: the counts of these attacks are not kept.")
             return
-        frame = counts_frame(parts, self.plan.rows, _class_names(module, parts[0].sums.shape[2]))
+        frame = counts_frame(parts, self.plan.rows, class_names(module, parts[0].sums.shape[2]))
         metadata = {
             "checkpoint_sha256": weights_sha256(module),
             "attacks": attacks_fingerprint(self.attacks, self.seed),
+            "attack_settings": settings_text(self.attacks),
             "split_name": split,
-            **_data_fingerprints(trainer, split),
+            **data_fingerprints(trainer, split),
         }
         fitting = trainer.state.fn == TrainerFn.FITTING
         epoch = self._epoch if fitting else int(getattr(module, "evaluated_epoch", 0))
-        self._last = Evaluation(split, epoch, frame, metadata, snapshots)
+        self._last = Evaluation(split, epoch, frame, metadata, snapshots, distances)
         self._curves_logged = last
         record_evaluation(logger, self._last)
         if last:
             record_curves(logger, self._last)
-
-
-def weights_sha256(module: torch.nn.Module) -> str:
-    """sha256 over the names, types, shapes and bytes of a module's state.
-
-    Of the weights and not of a checkpoint's file: that one also holds metrics with their times,
-    and differs between two trainings that gave the same network.
-
-    Args:
-        module: Any module.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        if isinstance(tensor, Tensor):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            plain = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(plain.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-@contextmanager
-def _mendable() -> Iterator[None]:
-    """What attacks refuse (too many pixels, a network that diverged) is the user's to mend."""
-    try:
-        yield
-    except ValueError as error:
-        msg = f"--robustness.attacks: {error}; change the attacks or the network"
-        raise InputError(msg) from error
+        if card is not None:
+            record_card(logger, split, card, metadata)
 
 
 def _plan(attacks: list[Attack]) -> Plan:
@@ -219,33 +238,6 @@ def _is_last_epoch(trainer: Trainer) -> bool:
     return by_epochs or by_steps
 
 
-def _forward(trainer: Trainer, module: LightningModule) -> Forward:
-    """The raw module in the trainer's precision: callbacks run outside of it."""
-
-    def forward(image: Tensor) -> Tensor:
-        context: AbstractContextManager[Any] = trainer.precision_plugin.forward_context()
-        with context:
-            logits: Tensor = module(image)
-        return logits
-
-    return forward
-
-
-def _batches(trainer: Trainer, split: str) -> Iterator[Batch]:
-    loader: Any = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
-    limits = trainer.num_val_batches if split == "val" else trainer.num_test_batches
-    if isinstance(loader, list | tuple):
-        if len(loader) != 1:
-            msg = f"{split} data: found {len(loader)} loaders, expected 1; attack one set at a time"
-            raise InputError(msg)
-        loader = loader[0]
-    limit = limits[0] if isinstance(limits, list) else limits
-    stop = int(limit) if limit != float("inf") else None
-    for batch in itertools.islice(loader, stop):
-        moved: Batch = trainer.strategy.batch_to_device(batch)
-        yield moved
-
-
 def _watched(batches: Iterator[Batch], chooser: LargestSlices) -> Iterator[Batch]:
     """The batches, shown to the one who chooses slices for pictures as they pass."""
     for batch in batches:
@@ -257,16 +249,19 @@ def _announce(trainer: Trainer, split: str, plan: Plan, forward: Forward, batch_
     """Say how many forward passes are coming and how long they take; returns this rank's slices."""
     loader: Any = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
     loader = loader[0] if isinstance(loader, list | tuple) else loader
-    first = next(_batches(trainer, split))
+    first = next(split_batches(trainer, split))
     limits = trainer.num_val_batches if split == "val" else trainer.num_test_batches
     batches = int(limits[0] if isinstance(limits, list) else limits)
     slices: int = min(len(loader.sampler), batches * loader.batch_size)
-    seconds = seconds_per_slice(forward, first["image"], batch_size) * slices * plan.passes
-    everywhere: int = sum(_gather(slices))
+    cost = plan.cost
+    # A backward pass to the image costs about two forward passes.
+    passes = cost.forward + 2 * cost.backward
+    seconds = seconds_per_slice(forward, first["image"], batch_size) * slices * passes
+    everywhere: int = sum(gather(slices))
     say(
         trainer,
-        f"Attacks on {split}: {len(plan.attacks)} attacks, {plan.passes} forward passes of "
-        f"{everywhere:,} slices = {everywhere * plan.passes:,} in all, about {_clock(seconds)}",
+        f"Attacks on {split}: {len(plan.attacks)} attacks, {cost.forward} forward and "
+        f"{cost.backward} backward passes of {everywhere:,} slices, about {_clock(seconds)}",
     )
     return slices
 
@@ -274,26 +269,3 @@ def _announce(trainer: Trainer, split: str, plan: Plan, forward: Forward, batch_
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def _gather(part: Any) -> list[Any]:  # noqa: ANN401 (whatever is handed in comes back as a list)
-    """What each process has, on every process."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [part]
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, part)
-    return parts
-
-
-def _class_names(module: LightningModule, classes: int) -> list[str]:
-    names = [str(name) for name in getattr(module, "class_names", [])]
-    return names if len(names) == classes else [f"class_{index}" for index in range(classes)]
-
-
-def _data_fingerprints(trainer: Trainer, split: str) -> dict[str, str]:
-    """What the DataModule says of its data; data that says nothing is paired with nothing."""
-    datamodule: Any = getattr(trainer, "datamodule", None)
-    if datamodule is None or not hasattr(datamodule, "fingerprints"):
-        return {}
-    prints: dict[str, str] = datamodule.fingerprints(split)
-    return prints

@@ -81,7 +81,19 @@ def axis_label(selection: Selection, curve: pd.DataFrame) -> str:
         max_pixel = float(brightest.pop() or "") if len(brightest) == 1 else None
     except ValueError:
         max_pixel = None
-    return axis_words(str(curve["axis"].iloc[0]), max_pixel)
+    axis = str(curve["axis"].iloc[0])
+    if axis == "epsilon" and max_pixel:
+        longest = float(curve["point"].iloc[-1])
+        share = f"{longest:.3g} is {100 * longest / max_pixel:.3g} % of the range"
+        return axis_words(axis).replace("image units", f"image units; {share}")
+    return axis_words(axis, max_pixel)
+
+
+def point_words(axis: str, point: float) -> str:
+    """A point of an attack with its unit: ``epsilon 0.02 (image units)``, ``5 pixels a slice``."""
+    if axis == "pixels":
+        return f"{point:g} pixels a slice"
+    return f"{axis} {point:.3g}" + (" (image units)" if axis in {"epsilon", "level"} else "")
 
 
 def attack_curves(curves: Mapping[str, pd.DataFrame], attack: str) -> list[Curve]:
@@ -98,19 +110,22 @@ def attack_curves(curves: Mapping[str, pd.DataFrame], attack: str) -> list[Curve
     return [_curve(loss, found, attack) for loss, found in curves.items()]
 
 
-def attack_figure(selection: Selection, curves: Mapping[str, pd.DataFrame], attack: str) -> bytes:
+def attack_figure(
+    selection: Selection, curves: Mapping[str, pd.DataFrame], attack: str, title: str = ""
+) -> bytes:
     """PNG of Dice against an attack: a line and a band a loss, the control dashed.
 
     Args:
         selection: The runs.
         curves: Curves of each loss.
         attack: Name of the attack.
+        title: What is shown; what the attack does where empty.
     """
     first = next(iter(curves.values()))
     seeds = max(int(found["seeds"].iloc[0]) for found in curves.values())
     figure = curves_figure(
         attack_curves(curves, attack),
-        title=attack_title(attack),
+        title=title or attack_title(attack),
         axis_label=axis_label(selection, first[first["attack"] == attack]),
         volumes=int(first["cases"].iloc[0]),
         band=BAND,

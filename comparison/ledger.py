@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from comparison.selection import ComparedRun, Selection
+from comparison.selection import Selection
 from lightning_module.ledger_history import LossHistory, loss_history
 from pictures.ledger import ledger_figure, share_limit
 from pictures.style import to_png_bytes
@@ -41,13 +41,12 @@ def loss_ledgers(selection: Selection) -> list[LossLedgers]:
     """
     found = []
     for loss, runs in selection.by_loss().items():
-        folds = {compared.fold for compared in runs}
         histories = {}
         for compared in runs:
             table = fetch_ledger(compared.run)
             history = None if table is None else loss_history(table, SPLIT)
             if history is not None and len(history.term_names) * len(history.class_names) > 1:
-                histories[_words(compared, several_folds=len(folds) > 1)] = history
+                histories[selection.run_words(compared)] = history
         if histories:
             found.append(LossLedgers(loss, histories))
     return found
@@ -71,8 +70,3 @@ def ledger_figures(ledgers: Sequence[LossLedgers]) -> dict[str, bytes]:
         title = f"{found.loss}, {words}: where the loss of {SPLIT} comes from"
         figures[found.loss] = to_png_bytes(ledger_figure(history, title=title, limit=limit))
     return figures
-
-
-def _words(compared: ComparedRun, *, several_folds: bool) -> str:
-    fold = f", fold {compared.fold}" if several_folds else ""
-    return f"seed {compared.seed}{fold}"

@@ -14,6 +14,7 @@ from comparison.figures import (
     picture_cases,
 )
 from comparison.ledger import ledger_figures, loss_ledgers
+from comparison.report_lab import TABLES, attack_lab
 from comparison.report_ledger import ledger_section
 from comparison.report_page import report_page
 from comparison.selection import Selection
@@ -27,12 +28,12 @@ FIGURES_FOLDER = "figures"
 
 _OUR_FIGURES = re.compile(
     r"((figure1_saliency|figure4_shrinking|figure7_masks|margins)_.+_slice\d+"
-    r"|figure[2356]_top.+|curve_.+|ledger_.+)\.png"
+    r"|figure[2356]_top.+|(curve|ledger|worst_case|attack_loss|transfer)_.+|report_card)\.png"
 )
 
 
 def write_report(selection: Selection, folder: Path, command: str) -> pd.DataFrame:
-    """Write the report, the table and the figures.
+    """Write the report, the tables and the figures.
 
     All files are made beside the old ones first and then replace them one by one, the report
     last: an interrupted call leaves a report as it was, and a folder's other files are not
@@ -44,9 +45,10 @@ def write_report(selection: Selection, folder: Path, command: str) -> pd.DataFra
         command: The command line, for the page's foot.
 
     Returns:
-        The table.
+        The table of scores.
 
     Raises:
+        InputError: If what a run has stored cannot be read.
         OSError: If a file cannot be written; the report that was there before is kept.
     """
     curves = curves_by_loss(selection)
@@ -64,9 +66,12 @@ def write_report(selection: Selection, folder: Path, command: str) -> pd.DataFra
     figures |= {
         f"ledger_{name}.png": png for name, png in zip(names, heat_maps.values(), strict=True)
     }
+    lab = attack_lab(selection, curves)
+    figures |= {f"{name}.png": png for name, png in lab.figures.items()}
+    tables = {TABLE_FILE: table, **lab.tables}
     made = f"{command} · revision {git_revision()}"
     ledger = ledger_section(ledgers, heat_maps)
-    page = report_page(selection, curves, table, stills, pictures, ledger, made)
+    page = report_page(selection, curves, table, stills, lab.sections, pictures, ledger, made)
 
     (folder / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as scratch:
@@ -74,20 +79,24 @@ def write_report(selection: Selection, folder: Path, command: str) -> pd.DataFra
         (written / FIGURES_FOLDER).mkdir()
         for name, png in figures.items():
             (written / FIGURES_FOLDER / name).write_bytes(png)
-        table.to_csv(written / TABLE_FILE, index=False, float_format="%.6f")
+        for name, found in tables.items():
+            found.to_csv(written / name, index=False, float_format="%.6f")
         (written / REPORT_FILE).write_text(page, encoding="utf-8")
-        _remove_old_figures(folder / FIGURES_FOLDER, set(figures))
+        _remove_old(folder, kept={*figures, *tables})
         for name in (
             *(f"{FIGURES_FOLDER}/{figure}" for figure in figures),
-            TABLE_FILE,
+            *tables,
             REPORT_FILE,
         ):
             (written / name).replace(folder / name)
     return table
 
 
-def _remove_old_figures(folder: Path, kept: set[str]) -> None:
-    """Remove the figures of an earlier report that this one has not; nothing else."""
-    for path in folder.iterdir():
+def _remove_old(folder: Path, kept: set[str]) -> None:
+    """Remove the figures and tables of an earlier report that this one has not; nothing else."""
+    for path in (folder / FIGURES_FOLDER).iterdir():
         if path.name not in kept and _OUR_FIGURES.fullmatch(path.name):
             path.unlink()
+    for name in TABLES:
+        if name not in kept:
+            (folder / name).unlink(missing_ok=True)

@@ -24,6 +24,7 @@ def report_page(
     curves: Mapping[str, pd.DataFrame],
     table: pd.DataFrame,
     stills: Mapping[str, bytes],
+    lab: str,
     pictures: Sequence[tuple[PictureCase, Mapping[str, bytes]]],
     ledger: str,
     made: str,
@@ -35,6 +36,7 @@ def report_page(
         curves: Curves of each loss.
         table: The table of the comparison.
         stills: PNG of each attack's curves, shown where the interactive ones cannot be drawn.
+        lab: HTML of the attack lab.
         pictures: The pictured slices with the PNGs of each.
         ledger: HTML of the loss ledgers; empty where there are none.
         made: What made the report, for its foot.
@@ -57,6 +59,7 @@ def report_page(
         "charts": "".join(
             _chart(attack, png, chart(selection, curves, attack)) for attack, png in stills.items()
         ),
+        "lab": lab,
         "pictured": html.escape(", ".join(shown)),
         "pictures": "".join(
             _case(case, drawn, not index) for index, (case, drawn) in enumerate(pictures)

@@ -1,7 +1,9 @@
 """Which runs of an experiment can stand side by side, and why the others cannot."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from errors import InputError
 from pictures.style import order_losses
@@ -69,6 +71,20 @@ class Selection:
             loss: [compared for compared in self.runs if compared.loss == loss]
             for loss in order_losses(compared.loss for compared in self.runs)
         }
+
+    def run_words(self, compared: ComparedRun) -> str:
+        """What tells a run from the others of its loss: its seed, and its fold if they differ."""
+        folds = {other.fold for other in self.runs if other.loss == compared.loss}
+        return f"seed {compared.seed}" + (f", fold {compared.fold}" if len(folds) > 1 else "")
+
+    def attack_settings(self) -> list[dict[str, Any]]:
+        """Settings of all attacks, the same in all runs; empty where none has stored them."""
+        for compared in self.runs:
+            stored = compared.counts.metadata.get("attack_settings")
+            if stored:
+                settings: list[dict[str, Any]] = json.loads(stored)
+                return settings
+        return []
 
     def differing_params(self) -> dict[str, list[str]]:
         """Params that differ between the runs, other than loss and seed, with their values."""

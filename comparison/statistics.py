@@ -58,19 +58,41 @@ def loss_curves(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         change of a pixel, in image units), ``cases``, ``left_out`` (pairs of case and class that
         have no Dice under any seed) and ``seeds``.
     """
-    means = _means(frames)
+    curves = scored_curves([case_dice(frame) for frame in frames])
+    changes = [mean_curves(frame)["change"].to_numpy() for frame in frames]
+    curves["change"] = np.mean(changes, axis=0)
+    return curves
+
+
+def scored_curves(scored: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The same from the Dice of each case, without ``change``.
+
+    Args:
+        scored: Tables as from :func:`robustness.curves.case_dice`, one for each seed.
+    """
+    means = _means(scored)
     curves = means.overall
     for prefix, values in (("", means.by_case), ("seed_", means.by_seed)):
         groups = values.groupby(_POINT, sort=False)["dice"]
         widths = np.array([half_width(group.to_numpy(float)) for _, group in groups])
         curves[f"{prefix}low"] = np.clip(curves["dice"] - widths, 0.0, 1.0)
         curves[f"{prefix}high"] = np.clip(curves["dice"] + widths, 0.0, 1.0)
-    changes = [mean_curves(frame)["change"].to_numpy() for frame in frames]
-    curves["change"] = np.mean(changes, axis=0)
     curves["cases"] = int(means.by_case["case"].nunique())
     curves["left_out"] = means.left_out
-    curves["seeds"] = len(frames)
+    curves["seeds"] = len(scored)
     return curves
+
+
+def point_means(scored: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Dice at each point: the mean over trainings of each case, then over cases, then over classes.
+
+    Args:
+        scored: Tables as from :func:`robustness.curves.case_dice`, one for each training.
+
+    Returns:
+        Columns ``attack, axis, point_index, point, dice``.
+    """
+    return _mean(_mean(_mean(pd.concat(scored, ignore_index=True), "case", "class"), "class"))
 
 
 def loss_areas(frames: Sequence[pd.DataFrame]) -> dict[str, Score]:
@@ -82,7 +104,7 @@ def loss_areas(frames: Sequence[pd.DataFrame]) -> dict[str, Score]:
     Returns:
         Scores by attack.
     """
-    means = _means(frames)
+    means = _means([case_dice(frame) for frame in frames])
     of_cases = [areas(curves) for _, curves in means.by_case.groupby("case", sort=False)]
     of_seeds = [areas(curves) for _, curves in means.by_seed.groupby("seed", sort=False)]
     scores = {}
@@ -111,9 +133,9 @@ def half_width(values: np.ndarray) -> float:
     return quantile * float(np.std(values, ddof=1)) / float(np.sqrt(count))
 
 
-def _means(frames: Sequence[pd.DataFrame]) -> _Means:
-    per_seed = [case_dice(frame).assign(seed=index) for index, frame in enumerate(frames)]
-    scored = pd.concat(per_seed, ignore_index=True)
+def _means(per_seed: Sequence[pd.DataFrame]) -> _Means:
+    numbered = [found.assign(seed=index) for index, found in enumerate(per_seed)]
+    scored = pd.concat(numbered, ignore_index=True)
     pairs = _mean(scored, "case", "class")
     return _Means(
         overall=_mean(_mean(pairs, "class")),

@@ -175,6 +175,26 @@ class SegmentationModule(LightningModule):
         """
         return self._leads(self._evaluation_outputs(image))
 
+    def image_losses(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """The training loss of the main output, of each image by itself; what an attack may raise.
+
+        Args:
+            logits: From ``forward``, shape ``(B, K, H, W)``.
+            target: Mask of 0 and 1, same shape.
+            valid: Pixels that count, shape ``(B, 1, H, W)``, bool.
+
+        Returns:
+            Shape ``(B,)``.
+
+        Raises:
+            ValueError: Where the network ends in a softmax: ``forward`` gives leads, and the loss
+                needs the logits behind them.
+        """
+        if self.exclusive:
+            msg = "the training loss of a softmax cannot be had from leads; use another objective"
+            raise ValueError(msg)
+        return self.loss.main.of_images(logits, target, valid)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch; nothing here waits for the device."""
         value: LossValue = self.loss(

@@ -8,11 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pictures.style import MUTED, LossStyle, figure_style, loss_styles, wrap_label
+from pictures.matrix import wrap_name
+from pictures.style import MUTED, LossStyle, figure_style, loss_styles
 
 _AXIS_WORDS = {
     "level": "level of the replaced pixels (image units)",
     "pixels": "pixels replaced in each slice",
+    "epsilon": "epsilon (image units)",
+    "severity": "severity, 1 to 5",
+    "threshold": "Dice that each slice was brought below",
 }
 
 
@@ -84,6 +88,7 @@ def curves_figure(
         axes.set_xlabel(axis_label)
         axes.set_ylabel(f"mean Dice over {volumes} volumes")
         axes.set_ylim(0.0, 1.0)
+        axes.locator_params(axis="x", nbins=7)
         axes.grid(visible=True, color="#E8EAED", linewidth=0.8)
         axes.set_axisbelow(True)
         figure.legend(
@@ -96,7 +101,8 @@ def axis_words(axis: str, max_pixel: float | None = None) -> str:
     """What the points of an attack are, for an axis label.
 
     Args:
-        axis: ``level`` and ``pixels`` are put in words with their units, others stay as they are.
+        axis: Those of this package's attacks are put in words with their units, others stay as
+            they are.
         max_pixel: The brightest intensity of the scaled images, where it is known.
     """
     words = _AXIS_WORDS.get(axis, axis)
@@ -145,7 +151,7 @@ def _key(
             marker=styles[curve.label].marker,
             markersize=4.5,
             linewidth=1.6,
-            label=wrap_label(curve.label, 24),
+            label=wrap_name(curve.label, 26),
         )
         for curve in curves
     ]

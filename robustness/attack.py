@@ -4,8 +4,9 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -68,6 +69,24 @@ class AttackBatch:
         check_logits(logits, self.mask)
         return logits
 
+    def value(self, objective: str | Objective, image: Tensor) -> Tensor:
+        """One forward pass: the value of an objective at some images.
+
+        Args:
+            objective: A name among ``objectives``, or the objective itself.
+            image: As many images as the batch has, shape ``(B, C, H, W)``.
+
+        Returns:
+            Shape ``(B,)``.
+
+        Raises:
+            ValueError: If the objective is unknown, or the logits are not of the masks' shape.
+        """
+        if isinstance(objective, str):
+            objective = self._objective(objective)
+        with torch.no_grad():
+            return objective(self.logits(image), self.mask, self.counted)
+
     def ascent(self, objective: str | Objective, image: Tensor) -> Ascent:
         """One forward and one backward pass: value and gradient of an objective at some images.
 
@@ -90,7 +109,9 @@ class AttackBatch:
 
     def _objective(self, name: str) -> Objective:
         if name not in self.objectives:
-            msg = f"objective {name}: unknown, expected one of {', '.join(self.objectives)}"
+            near = get_close_matches(name, self.objectives, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            msg = f"objective {name}: unknown; {hint}expected one of {', '.join(self.objectives)}"
             raise ValueError(msg)
         return self.objectives[name]
 
@@ -199,8 +220,13 @@ class Attack(ABC):
         """What the attack takes over all points and repeats, found by the algorithm alone.
 
         The engine's own forward pass of each point and repeat is not among them. A gradient on the
-        clean slices counts, although attacks of one evaluation share it.
+        clean slices counts, although attacks of one evaluation share it (``clean_gradients``).
         """
+
+    @property
+    def clean_gradients(self) -> frozenset[str]:
+        """Objectives whose gradient on the clean slices it takes: attacks share these passes."""
+        return frozenset()
 
     def degenerate(self, batch: AttackBatch) -> Tensor:
         """True for images on which the attack has nothing to go by; bool, shape ``(B,)``."""
@@ -210,6 +236,26 @@ class Attack(ABC):
         """Raise ValueError on a setting that makes no sense."""
         msg = f"attack {self.name}: {what} is {found}, expected {expected}"
         raise ValueError(msg)
+
+    def check_option(
+        self, what: str, found: str, options: Collection[str], other: str = ""
+    ) -> None:
+        """Refuse a word that is not among the options, and name the nearest.
+
+        Args:
+            what: The setting.
+            found: Its value.
+            options: What it may be.
+            other: What else it may be, in words before the options.
+
+        Raises:
+            ValueError: If the word is not among the options.
+        """
+        if found in options:
+            return
+        near = get_close_matches(found, options, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        self.refuse(what, found, f"{other}one of {', '.join(options)}{hint}")
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides what the attack does, as plain values."""
@@ -225,6 +271,11 @@ def check_name(name: str) -> None:
     if not re.fullmatch(r"[a-z0-9_.-]+", name):
         msg = f"attack {name}: name is {name}, expected letters a-z, digits and _.- only"
         raise ValueError(msg)
+
+
+def settings_text(attacks: Sequence[Attack]) -> str:
+    """The settings of all attacks as JSON, for the metadata of their counts."""
+    return json.dumps([attack.settings() for attack in attacks], sort_keys=True)
 
 
 def attacks_fingerprint(attacks: Sequence[Attack], seed: int) -> str:

@@ -4,7 +4,7 @@ The logits of a slice are then bit-identical whatever slices stand beside it: co
 on how slices are dealt out to batches and processes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,26 @@ def fixed_size(batches: Iterable[Batch], size: int) -> Iterator[Piece]:
             held = _part(held, size, None) if len(held.cases) > size else None
     if held is not None:
         yield _filled(held, size)
+
+
+def only_cases(batches: Iterable[Batch], cases: Collection[str]) -> Iterator[Batch]:
+    """The slices of some cases.
+
+    Args:
+        batches: Batches of the design.
+        cases: Names of the cases that are kept.
+
+    Yields:
+        Batches without other cases' slices; none where nothing is left.
+    """
+    wanted = set(cases)
+    for batch in batches:
+        rows = [row for row, case in enumerate(batch["case"]) if case in wanted]
+        if rows:
+            yield {
+                name: value[rows] if isinstance(value, Tensor) else [value[row] for row in rows]
+                for name, value in batch.items()
+            }
 
 
 def attack_batch(

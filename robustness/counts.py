@@ -4,7 +4,7 @@ Whole numbers add up exactly in any order, so that the table is the same for eve
 number of processes; every score and curve is derived from it later.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
+
+from robustness.distances import DistanceTable
+from robustness.parquet import read_table
 
 SCHEMA_VERSION = "1"
 CLEAN = "clean"
@@ -85,6 +88,11 @@ class PartialCounts:
     cases: tuple[str, ...]
     sums: np.ndarray
 
+    def slices_of(self, cases: Collection[str]) -> int:
+        """How many slices of some cases this process has counted."""
+        slots = [slot for slot, case in enumerate(self.cases) if case in cases]
+        return int(self.sums[0, slots, 0, FIELDS.index("slices_all")].sum()) if slots else 0
+
 
 class CountTable:
     """Adds up the counts of disturbed slices by case, on the device.
@@ -92,9 +100,13 @@ class CountTable:
     Args:
         rows: The disturbances, each once.
         device: Where the sums are kept.
+
+    Attributes:
+        distances: What attacks of least length measure beside the counts, slice by slice.
     """
 
     def __init__(self, rows: Sequence[Row], device: torch.device) -> None:
+        self.distances = DistanceTable()
         self._rows = len(rows)
         self._device = device
         self._slots: dict[str, int] = {}
@@ -249,22 +261,5 @@ def read_counts(path: Path) -> CountsFile:
     Raises:
         ValueError: If the file is not such a table, or of another schema version.
     """
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        msg = f"{path}: not a readable Parquet file ({error})"
-        raise ValueError(msg) from error
-    metadata = {
-        key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
-    }
-    if metadata.get("schema_version") != SCHEMA_VERSION:
-        found = metadata.get("schema_version", "none")
-        msg = f"{path}: schema version {found}, expected {SCHEMA_VERSION}; evaluate the run again"
-        raise ValueError(msg)
-    if not table.schema.equals(_SCHEMA):
-        msg = (
-            f"{path}: columns {', '.join(table.column_names)}, expected "
-            f"{', '.join(_SCHEMA.names)} with the types of counts; evaluate the run again"
-        )
-        raise ValueError(msg)
+    table, metadata = read_table(path, _SCHEMA, SCHEMA_VERSION, "counts")
     return CountsFile(table.to_pandas(), metadata)

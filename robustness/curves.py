@@ -5,6 +5,8 @@ import pandas as pd
 
 from robustness.counts import CLEAN, Q20
 
+THRESHOLD = "threshold"  # the axis of attacks of least length
+
 _POINT = ["attack", "axis", "point_index", "point"]
 
 
@@ -72,8 +74,8 @@ def area_under_curve(points: np.ndarray, dice: np.ndarray, *, clean: float | Non
         points: Rising values of the axis, shape ``(P,)``.
         dice: Dice at each of them, shape ``(P,)``.
         clean: Where the axis starts at no disturbance (numbers of pixels), the Dice there; the
-            curve then starts at (0, clean). None where the first point is itself a disturbance
-            (levels).
+            curve then starts at (0, clean), unless it has a point at 0 of its own. None where the
+            first point is itself a disturbance (levels).
 
     Returns:
         A mean Dice over the axis, in [0, 1]. The Dice itself where there is one point only.
@@ -85,7 +87,10 @@ def area_under_curve(points: np.ndarray, dice: np.ndarray, *, clean: float | Non
     if points.shape != dice.shape or points.ndim != 1 or points.size == 0:
         msg = f"points of shape {points.shape} and Dice of shape {dice.shape}; expected equal (P,)"
         raise ValueError(msg)
-    if clean is not None:
+    if clean is not None and points[0] < 0:
+        msg = f"points {points.tolist()} begin below 0, where the image is clean"
+        raise ValueError(msg)
+    if clean is not None and points[0] > 0:
         points, dice = np.r_[0.0, points], np.r_[clean, dice]
     if not np.all(np.diff(points) > 0):
         msg = f"points {points.tolist()} do not rise"
@@ -96,11 +101,16 @@ def area_under_curve(points: np.ndarray, dice: np.ndarray, *, clean: float | Non
 
 
 def areas(curves: pd.DataFrame) -> dict[str, float]:
-    """The area under each attack's curve, from :func:`mean_curves`."""
+    """The area under each attack's curve, from :func:`mean_curves`.
+
+    Thresholds are no budget: attacks that go as far as a threshold asks have no area.
+    """
     clean = clean_dice(curves)
     found: dict[str, float] = {}
     for attack, curve in curves[curves["attack"] != CLEAN].groupby("attack", sort=False):
         axis = curve["axis"].iloc[0]
+        if axis == THRESHOLD:
+            continue
         found[str(attack)] = area_under_curve(
             curve["point"].to_numpy(),
             curve["dice"].to_numpy(),

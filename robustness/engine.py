@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robustness.attack import Attack, AttackBatch, check_name
+from robustness.attack import Attack, AttackBatch, Passes, check_name
 from robustness.batches import Batch, Piece, attack_batch, fixed_size
 from robustness.counts import CLEAN, CLEAN_ROW, CountTable, Row, slice_counts
+from robustness.minimum_norm import MinimumNormAttack
 from robustness.objectives import OBJECTIVES, Objective
 from robustness.saliency import Forward, check_logits
 
@@ -28,9 +29,15 @@ class Plan:
     rows: tuple[Row, ...]
 
     @property
-    def passes(self) -> int:
-        """Forward passes for each slice, those under a gradient aside."""
-        return len(self.rows)
+    def cost(self) -> Passes:
+        """Passes of each slice: the engine's own, and those of the attacks; shared ones once."""
+        own = [attack.passes for attack in self.attacks]
+        taken = [attack.clean_gradients for attack in self.attacks]
+        again = sum(map(len, taken)) - len(frozenset().union(*taken))
+        return Passes(
+            len(self.rows) + sum(passes.forward for passes in own) - again,
+            sum(passes.backward for passes in own) - again,
+        )
 
 
 @dataclass(frozen=True)
@@ -96,8 +103,7 @@ def evaluate(
         device: Where the network is.
         seed: The seed of the attacks.
         batch_size: The one size of all batches. Logits of another size may differ by rounding.
-        attacker: What the attacks are made on; None is the network itself, by the objectives of
-            this package.
+        attacker: What the attacks know; None is the network and the objectives of this package.
         on_slices: Called with the number of slices after each batch is done.
 
     Returns:
@@ -107,18 +113,54 @@ def evaluate(
         ValueError: If logits and masks differ in shape, a batch's slices do not fit an attack, or
             clean logits or a gradient are not finite.
     """
-    counter = _Counter(
-        forward,
-        attacker or Attacker(forward),
+    (table,) = evaluate_many(
+        [forward],
+        batches,
         plan,
-        CountTable(plan.rows, device),
-        seed,
-        device,
+        attacker or Attacker(forward),
+        device=device,
+        seed=seed,
+        batch_size=batch_size,
+        on_slices=on_slices,
     )
+    return table
+
+
+def evaluate_many(
+    victims: Sequence[Forward],
+    batches: Iterable[Batch],
+    plan: Plan,
+    attacker: Attacker,
+    *,
+    device: torch.device,
+    seed: int = 0,
+    batch_size: int = 32,
+    on_slices: Callable[[int], None] = lambda slices: None,
+) -> list[CountTable]:
+    """Make each attack once, on one network, and count what it does to several (transfer).
+
+    Args:
+        victims: Networks that the disturbed slices are counted on, as in :func:`evaluate`.
+        batches: As in :func:`evaluate`.
+        plan: From :func:`make_plan`.
+        attacker: What the attacks know.
+        device: Where all the networks are.
+        seed: The seed of the attacks.
+        batch_size: The one size of all batches.
+        on_slices: Called with the number of slices after each batch is done.
+
+    Returns:
+        The counts on each victim.
+
+    Raises:
+        ValueError: As in :func:`evaluate`.
+    """
+    tables = [CountTable(plan.rows, device) for _ in victims]
+    counter = _Counter(tuple(zip(victims, tables, strict=True)), attacker, plan, seed, device)
     for piece in fixed_size(batches, batch_size):
         counter.count(piece)
         on_slices(len(piece.cases))
-    return counter.table
+    return tables
 
 
 def seconds_per_slice(forward: Forward, image: Tensor, batch_size: int, trials: int = 3) -> float:
@@ -148,10 +190,9 @@ def seconds_per_slice(forward: Forward, image: Tensor, batch_size: int, trials: 
 class _Counter:
     """Puts a piece through every disturbance of a plan."""
 
-    forward: Forward
+    victims: tuple[tuple[Forward, CountTable], ...]
     attacker: Attacker
     plan: Plan
-    table: CountTable
     seed: int
     device: torch.device
     _rows: dict[tuple[str, int, int], int] = field(init=False, repr=False)
@@ -165,15 +206,17 @@ class _Counter:
 
     def count(self, piece: Piece) -> None:
         batch = attack_batch(self.attacker.forward, piece, self.device, self.attacker.objectives)
-        slots = self.table.slots(piece.cases, batch.mask.shape[1])
+        slots = [table.slots(piece.cases, batch.mask.shape[1]) for _, table in self.victims]
         undisturbed = torch.zeros_like(batch.case_keys, dtype=torch.bool)
-        self._count_row((CLEAN, 0, 0), batch, batch.image, undisturbed, slots)
+        clean = self._count_row((CLEAN, 0, 0), batch, batch.image, undisturbed, slots)
         for attack in self.plan.attacks:
             with _naming(attack):
                 degenerate = attack.degenerate(batch)
                 for point, repeat, disturbed in attack.disturb(batch, self.seed):
                     row = (attack.name, point, repeat)
                     self._count_row(row, batch, disturbed, degenerate, slots)
+                    if isinstance(attack, MinimumNormAttack):
+                        self._measure(attack, (point, repeat), piece, batch, disturbed, clean)
 
     def _count_row(
         self,
@@ -181,25 +224,55 @@ class _Counter:
         batch: AttackBatch,
         disturbed: Tensor,
         degenerate: Tensor,
-        slots: Tensor,
-    ) -> None:
-        with torch.no_grad():
-            logits = self.forward(disturbed).float()
-        check_logits(logits, batch.mask)
-        # NaN is above no threshold: a network that diverged would pass for one that finds nothing.
-        if row[0] == CLEAN and not torch.isfinite(logits).all():
-            msg = "the network gives NaN or infinite logits on clean slices"
-            raise ValueError(msg)
-        real = slice(0, len(slots))
+        slots: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """Count a disturbance on all victims; returns the logits of each."""
+        found = []
+        real = slice(0, len(slots[0]))
         counted = batch.counted[real]
-        values = slice_counts(
-            (logits[real] > 0) & counted,
-            (batch.mask[real] > 0) & counted,
-            batch.image[real],
-            disturbed[real],
-            degenerate[real],
-        )
-        self.table.add(self._rows[row], slots, values)
+        for (forward, table), own_slots in zip(self.victims, slots, strict=True):
+            with torch.no_grad():
+                logits = forward(disturbed).float()
+            check_logits(logits, batch.mask)
+            # NaN is above no threshold: a network that diverged would pass for one that finds
+            # nothing.
+            if row[0] == CLEAN and not torch.isfinite(logits).all():
+                msg = "the network gives NaN or infinite logits on clean slices"
+                raise ValueError(msg)
+            values = slice_counts(
+                (logits[real] > 0) & counted,
+                (batch.mask[real] > 0) & counted,
+                batch.image[real],
+                disturbed[real],
+                degenerate[real],
+            )
+            table.add(self._rows[row], own_slots, values)
+            found.append(logits)
+        return found
+
+    def _measure(
+        self,
+        attack: MinimumNormAttack,
+        row: tuple[int, int],
+        piece: Piece,
+        batch: AttackBatch,
+        disturbed: Tensor,
+        clean: Sequence[Tensor],
+    ) -> None:
+        """Keep distances with the network that the attack was made on; others have none."""
+        point, repeat = row
+        for (forward, table), logits in zip(self.victims, clean, strict=True):
+            if forward is self.attacker.forward:
+                distances, dice = attack.measure(batch, point, disturbed, logits)
+                table.distances.add(
+                    attack,
+                    point_index=point,
+                    repeat=repeat,
+                    cases=piece.cases,
+                    slice_index=batch.slice_index,
+                    distances=distances,
+                    clean_dice=dice,
+                )
 
 
 @contextmanager

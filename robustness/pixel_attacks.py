@@ -1,4 +1,4 @@
-"""The paper's attacks: a few pixels of a slice are replaced by a level or by random values.
+"""The paper's attacks: a few pixels of a slice are replaced by a level or by other values.
 
 ``LevelAttack`` raises the level of a fixed number of pixels (figures 2 and 3), ``CountAttack`` the
 number of pixels (figures 5 and 6). With ``ranking="random"`` either is its own control.
@@ -7,53 +7,121 @@ number of pixels (figures 5 and 6). With ``ranking="random"`` either is its own 
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor
 
 from robustness.attack import GRADIENT_RANKINGS, Attack, AttackBatch, Passes, check_name
 from robustness.keyed_random import slice_keys
-from robustness.ranking import rank_at_random
+from robustness.orders import (
+    BLIND_RANKINGS,
+    INTENSITY_MATCHED,
+    RANDOM,
+    RANDOM_RANKINGS,
+    RANKINGS,
+    allowed_entries,
+    gradient_ranking,
+    matched_entries,
+    random_entries,
+    ranked_entries,
+)
+from robustness.values import (
+    DIRECTED,
+    DRAWN_VALUES,
+    UNIFORM,
+    VALUES,
+    directed,
+    local_median,
+    replace_entries,
+    replace_pixels,
+)
 
-RANDOM_RANKING = "random"
-UNIFORM = "uniform"
+# Options that came later: at their defaults they are left out of the settings, so that counts from
+# before can still be paired.
+_LATER_OPTIONS = ("valid_only", "per_channel", "window")
 
 
 @dataclass(frozen=True)
 class PixelAttack(Attack):
-    """Replaces pixels, in all channels and unclipped; what attacks by level and by count share."""
+    """Replaces pixels, unclipped; what attacks by level and by count share."""
 
     @property
     @abstractmethod
     def _ranking(self) -> str:
         """The order of the pixels."""
 
+    @property
+    @abstractmethod
+    def _valid_only(self) -> bool:
+        """Whether padding is left alone."""
+
+    @property
+    @abstractmethod
+    def _per_channel(self) -> bool:
+        """Whether single entries of channels are taken in place of whole pixels."""
+
+    @property
+    def _uses_gradient(self) -> bool:
+        return self._ranking not in BLIND_RANKINGS
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what the attack does, as plain values."""
+        later = {one.name: one.default for one in fields(self) if one.name in _LATER_OPTIONS}
+        given = super().settings()
+        return {key: value for key, value in given.items() if later.get(key, ...) != value}
+
     def degenerate(self, batch: AttackBatch) -> Tensor:
-        """True where the gradient that ranks the pixels is zero everywhere; shape ``(B,)``."""
-        if self._ranking == RANDOM_RANKING:
+        """True where the gradient that the attack goes by is zero everywhere; shape ``(B,)``."""
+        if not self._uses_gradient:
             return super().degenerate(batch)
-        return batch.without_gradient(self._ranking)
+        return batch.without_gradient(gradient_ranking(self._ranking))
+
+    @property
+    def clean_gradients(self) -> frozenset[str]:
+        """The gradient that orders the pixels or directs their values, if one does."""
+        if not self._uses_gradient:
+            return frozenset()
+        return frozenset({GRADIENT_RANKINGS[gradient_ranking(self._ranking)][0]})
 
     @property
     def passes(self) -> Passes:
         """One gradient on the clean slices, or none."""
-        return Passes(0, 0) if self._ranking == RANDOM_RANKING else Passes(1, 1)
+        return Passes(1, 1) if self._uses_gradient else Passes(0, 0)
 
-    def _pixels(self, batch: AttackBatch, seed: int, repeat: int, count: int) -> Tensor:
-        if self._ranking == RANDOM_RANKING:
-            keys = slice_keys(seed, f"{self.name}/pixels", batch.case_keys, batch.slice_index)
-            return rank_at_random(keys, repeat, batch.valid, count)
-        return batch.ranked_pixels(self._ranking, count)
+    def _entries(self, batch: AttackBatch, seed: int, repeat: int, count: int) -> Tensor:
+        """Row-major indices of pixels, or of entries of channels, shape ``(B, count)``."""
+        keys = slice_keys(seed, f"{self.name}/pixels", batch.case_keys, batch.slice_index)
+        self._check_room(batch, count)
+        if self._ranking == RANDOM:
+            return random_entries(batch, keys, repeat, count, per_channel=self._per_channel)
+        where = {"valid_only": self._valid_only, "per_channel": self._per_channel}
+        if self._ranking == INTENSITY_MATCHED:
+            return matched_entries(batch, keys, repeat, count, **where)
+        return ranked_entries(batch, self._ranking, count, **where)
+
+    def _check_room(self, batch: AttackBatch, count: int) -> None:
+        matched = self._ranking == INTENSITY_MATCHED
+        if not self._valid_only and not matched:
+            return
+        allowed = allowed_entries(
+            batch, valid_only=self._valid_only, per_channel=self._per_channel and not matched
+        )
+        room = allowed.flatten(1).sum(dim=1) // (2 if matched else 1)
+        if (room < count).any():
+            where = " valid" if self._valid_only else ""
+            reason = f", half of a slice's{where} pixels" if matched else f", all{where} pixels"
+            self.refuse("the number of pixels", count, f"at most {int(room.min())}{reason}")
+
+    def _replaced(self, batch: AttackBatch, entries: Tensor, values: Tensor | float) -> Tensor:
+        if self._per_channel:
+            return replace_entries(batch.image, entries, values)
+        return replace_pixels(batch.image, entries, values)
 
     def _check(self) -> None:
         check_name(self.name)
-        if self._ranking not in (*GRADIENT_RANKINGS, RANDOM_RANKING):
-            options = [*GRADIENT_RANKINGS, RANDOM_RANKING]
-            near = get_close_matches(self._ranking, options, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            self.refuse("ranking", self._ranking, f"one of {', '.join(options)}{hint}")
+        self.check_option("ranking", self._ranking, RANKINGS)
         if self.repeats < 1:
             self.refuse("repeats", self.repeats, "1 or more")
         points = self.points
@@ -71,8 +139,13 @@ class LevelAttack(PixelAttack):
         name: Unique name, such as ``top5_in_range``.
         levels: Rising values, in image units (after scaling).
         pixels: How many pixels of each slice are replaced.
-        ranking: ``gradient``, ``gradient_abs``, ``gradient_logit`` or ``random`` (a control).
-        repeats: How often random pixels are drawn; 1 where the ranking is a gradient.
+        ranking: ``gradient``, ``gradient_abs``, ``gradient_logit``, ``gradient_low`` (the lowest
+            gradient first), ``edge`` (the image's own edges first), or a control:
+            ``intensity_matched`` (other pixels as bright as the top ones by gradient) or ``random``
+            (always in the valid region).
+        repeats: How often random pixels are drawn; 1 where nothing in the ranking is random.
+        valid_only: Whether padding is left alone; else it is ordinary, as in the paper.
+        per_channel: Whether single entries of channels are ranked and replaced, not whole pixels.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -82,13 +155,15 @@ class LevelAttack(PixelAttack):
     pixels: int = 5
     ranking: str = "gradient"
     repeats: int = 1
+    valid_only: bool = False
+    per_channel: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense before anything is computed."""
         self._check()
         if self.pixels < 1:
             self.refuse("pixels", self.pixels, "1 or more")
-        if self.ranking != RANDOM_RANKING and self.repeats != 1:
+        if self.ranking not in RANDOM_RANKINGS and self.repeats != 1:
             self.refuse("repeats", self.repeats, "1, since nothing in it is random")
 
     @property
@@ -110,28 +185,49 @@ class LevelAttack(PixelAttack):
     def _ranking(self) -> str:
         return self.ranking
 
+    @property
+    def _valid_only(self) -> bool:
+        return self.valid_only
+
+    @property
+    def _per_channel(self) -> bool:
+        return self.per_channel
+
     def disturb(self, batch: AttackBatch, seed: int) -> Iterator[tuple[int, int, Tensor]]:
         """The same pixels at each level; see :meth:`Attack.disturb`."""
         for repeat in range(self.repeats):
-            pixels = self._pixels(batch, seed, repeat, self.pixels)
+            entries = self._entries(batch, seed, repeat, self.pixels)
             for index, level in enumerate(self.points):
-                yield index, repeat, replace_pixels(batch.image, pixels, level)
+                yield index, repeat, self._replaced(batch, entries, level)
 
 
 @dataclass(frozen=True)
 class CountAttack(PixelAttack):
-    """Replaces more and more pixels of a ranking by a level or by random values.
+    """Replaces more and more pixels of a ranking by a level or by other values.
+
+    ``directed`` values increase the objective of the ranking, the paper's where it has none: with
+    the sum of probabilities that means structures that are not there. Whole pixels are directed
+    channel by channel.
 
     Args:
         name: Unique name, such as ``topn_at_max``.
         counts: Rising numbers of pixels.
-        value: A level in image units, or ``uniform`` for independent values in [low, high).
-        low: Lower end of the uniform values, in image units.
-        high: Upper end of the uniform values, in image units.
-        ranking: ``gradient``, ``gradient_abs``, ``gradient_logit`` or ``random`` (a control).
+        value: A level in image units, or ``uniform`` for independent values in [low, high),
+            ``salt_and_pepper`` for low or high at random, ``directed`` for the one of low and high
+            that the gradient points to, ``local_median`` for the median of a pixel's neighbours.
+        low: Lower end of the values, in image units.
+        high: Upper end of the values, in image units.
+        ranking: ``gradient``, ``gradient_abs``, ``gradient_logit``, ``gradient_low`` (the lowest
+            gradient first), ``edge`` (the image's own edges first), or a control:
+            ``intensity_matched`` (other pixels as bright as the top ones by gradient) or ``random``
+            (always in the valid region).
         repeats: How often random values or pixels are drawn.
         values_like: Name of the attack whose random values are used, so that a control differs
             from its attack in the pixels alone; its own name where empty.
+        valid_only: Whether padding is left alone; else it is ordinary, as in the paper.
+        per_channel: Whether single entries of channels are ranked and replaced, not whole pixels.
+        window: Side of the neighbourhood of ``local_median`` in pixels: 3 or 5. With
+            ``valid_only`` padding is no neighbour.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -144,17 +240,25 @@ class CountAttack(PixelAttack):
     ranking: str = "gradient"
     repeats: int = 1
     values_like: str = ""
+    valid_only: bool = False
+    per_channel: bool = False
+    window: int = 3
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense before anything is computed."""
         self._check()
         if self.counts[0] < 1:
             self.refuse("counts", self.counts, "1 or more pixels at each point")
-        if self.value != UNIFORM and (isinstance(self.value, str) or not math.isfinite(self.value)):
-            self.refuse("value", self.value, f"a finite number or {UNIFORM}")
+        if isinstance(self.value, str):
+            self.check_option("value", self.value, VALUES, "a finite number or ")
+        elif not math.isfinite(self.value):
+            self.refuse("value", self.value, f"a finite number or one of {', '.join(VALUES)}")
         if not -math.inf < self.low < self.high < math.inf:
             self.refuse("low and high", (self.low, self.high), "finite numbers, low below high")
-        if self.ranking != RANDOM_RANKING and self.value != UNIFORM and self.repeats != 1:
+        if self.window not in {3, 5}:
+            self.refuse("window", self.window, "3 or 5")
+        drawn = self.ranking in RANDOM_RANKINGS or self.value in DRAWN_VALUES
+        if not drawn and self.repeats != 1:
             self.refuse("repeats", self.repeats, "1, since nothing in it is random")
 
     @property
@@ -164,8 +268,8 @@ class CountAttack(PixelAttack):
 
     @property
     def unit(self) -> str:
-        """Pixels of each slice."""
-        return "pixels per slice"
+        """Pixels of each slice, or entries of its channels."""
+        return "channel entries per slice" if self.per_channel else "pixels per slice"
 
     @property
     def points(self) -> tuple[float, ...]:
@@ -176,40 +280,43 @@ class CountAttack(PixelAttack):
     def _ranking(self) -> str:
         return self.ranking
 
+    @property
+    def _valid_only(self) -> bool:
+        return self.valid_only
+
+    @property
+    def _per_channel(self) -> bool:
+        return self.per_channel
+
     def disturb(self, batch: AttackBatch, seed: int) -> Iterator[tuple[int, int, Tensor]]:
         """The j-th pixel keeps its value at every point of a repeat; see :meth:`Attack.disturb`."""
         for repeat in range(self.repeats):
-            pixels = self._pixels(batch, seed, repeat, self.counts[-1])
-            values = self._values(batch, seed, repeat)
+            entries = self._entries(batch, seed, repeat, self.counts[-1])
+            values = self._values(batch, entries, seed, repeat)
             for index, count in enumerate(self.counts):
-                disturbed = replace_pixels(batch.image, pixels[:, :count], values[:, :count])
-                yield index, repeat, disturbed
+                yield index, repeat, self._replaced(batch, entries[:, :count], values[..., :count])
 
-    def _values(self, batch: AttackBatch, seed: int, repeat: int) -> Tensor:
-        """One value for each ranked pixel, shape ``(B, counts[-1])``."""
-        if isinstance(self.value, str):
+    @property
+    def _uses_gradient(self) -> bool:
+        return super()._uses_gradient or self.value == DIRECTED
+
+    def _values(self, batch: AttackBatch, entries: Tensor, seed: int, repeat: int) -> Tensor:
+        """A value for each ranked entry, ``(B, counts[-1])``, or for each of its channels."""
+        if not isinstance(self.value, str):
+            return batch.image.new_full(entries.shape, float(self.value))
+        if self.value in DRAWN_VALUES:
             name = f"{self.values_like or self.name}/values"
             drawn = batch.uniforms(seed, name, repeat, self.counts[-1])
-            return self.low + (self.high - self.low) * drawn
-        shape = (batch.image.shape[0], self.counts[-1])
-        return batch.image.new_full(shape, float(self.value))
+            return DRAWN_VALUES[self.value](drawn, self.low, self.high)
+        values = self._value_image(batch)
+        if self.per_channel:
+            return values.flatten(1).gather(1, entries)
+        return values.flatten(2).gather(2, entries[:, None].expand(-1, values.shape[1], -1))
 
-
-def replace_pixels(image: Tensor, pixels: Tensor, values: Tensor | float) -> Tensor:
-    """Copies of images with some pixels replaced in all channels.
-
-    Args:
-        image: Shape ``(B, C, H, W)``.
-        pixels: Row-major pixel indices, each at most once per image, int64, shape ``(B, n)``.
-        values: One value for all, or one for each pixel, shape ``(B, n)``.
-
-    Returns:
-        Shape ``(B, C, H, W)``.
-    """
-    flat = image.flatten(2).clone()
-    index = pixels[:, None, :].expand(-1, image.shape[1], -1)
-    if isinstance(values, Tensor):
-        flat.scatter_(2, index, values.to(image.dtype)[:, None, :].expand_as(index))
-    else:
-        flat.scatter_(2, index, values)
-    return flat.reshape(image.shape)
+    def _value_image(self, batch: AttackBatch) -> Tensor:
+        """What each entry would be replaced by, shape ``(B, C, H, W)``."""
+        if self.value == DIRECTED:
+            objective, _ = GRADIENT_RANKINGS[gradient_ranking(self.ranking)]
+            return directed(batch.image, batch.gradient(objective), self.low, self.high)
+        among = allowed_entries(batch, valid_only=self.valid_only, per_channel=False)
+        return local_median(batch.image, among, self.window)

@@ -1,6 +1,6 @@
 """Raw maps of a few slices, kept so that pictures of all runs can be drawn again on one scale."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustness.attack import Attack
-from robustness.batches import Batch, Piece, attack_batch, fixed_size
+from robustness.attack import Attack, AttackBatch
+from robustness.batches import Batch, attack_batch, fixed_size
+from robustness.objectives import OBJECTIVES, Objective
 from robustness.saliency import Forward
 
 
@@ -123,6 +124,7 @@ def take_snapshots(
     device: torch.device,
     seed: int = 0,
     batch_size: int = 32,
+    objectives: Mapping[str, Objective] = OBJECTIVES,
 ) -> list[Snapshot]:
     """Gradient and probabilities of some slices, clean and at each point of one attack.
 
@@ -133,6 +135,7 @@ def take_snapshots(
         device: Where the network is.
         seed: The seed of the attacks.
         batch_size: The engine's, so that the same pixels are attacked as in the counts.
+        objectives: What gradients may be taken of, by name.
 
     Returns:
         One snapshot per sample, in order.
@@ -149,7 +152,9 @@ def take_snapshots(
     return [
         snapshot
         for piece in fixed_size([batch], batch_size)
-        for snapshot in _snap(forward, piece, attack, device, seed)
+        for snapshot in _snap(
+            attack_batch(forward, piece, device, objectives), piece.cases, attack, seed
+        )
     ]
 
 
@@ -194,14 +199,9 @@ def load_snapshots(path: Path) -> list[Snapshot]:
         raise ValueError(msg) from error
 
 
-def _snap(
-    forward: Forward, piece: Piece, attack: Attack, device: torch.device, seed: int
-) -> list[Snapshot]:
-    batch = attack_batch(forward, piece, device)
-
+def _snap(batch: AttackBatch, cases: Sequence[str], attack: Attack, seed: int) -> list[Snapshot]:
     def probabilities(images: Tensor) -> np.ndarray:
-        with torch.no_grad():
-            return forward(images).float().sigmoid().cpu().numpy()
+        return batch.logits(images).sigmoid().cpu().numpy()
 
     gradient = batch.gradient("probability_sum").cpu().numpy()
     clean = probabilities(batch.image)
@@ -214,10 +214,10 @@ def _snap(
     return [
         Snapshot(
             case=case,
-            slice_index=int(piece.slice_index[row]),
-            image=piece.image[row].cpu().numpy(),
-            mask=piece.mask[row].cpu().numpy() > 0,
-            valid=piece.valid[row, 0].cpu().numpy(),
+            slice_index=int(batch.slice_index[row]),
+            image=batch.image[row].cpu().numpy(),
+            mask=batch.mask[row].cpu().numpy() > 0,
+            valid=batch.valid[row, 0].cpu().numpy(),
             gradient=gradient[row],
             probs=clean[row],
             attack=attack.name,
@@ -225,5 +225,5 @@ def _snap(
             points=points,
             attacked_probs=np.stack([attacked[index][row] for index in range(len(points))]),
         )
-        for row, case in enumerate(piece.cases)
+        for row, case in enumerate(cases)
     ]

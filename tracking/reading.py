@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import pandas as pd
@@ -13,13 +13,21 @@ from mlflow import MlflowClient
 from errors import InputError
 from lightning_module.ledger_history import read_ledger
 from robustness.counts import CountsFile, read_counts
+from robustness.distances import DistancesFile, read_distances
+from robustness.report_card import COLUMNS as CARD_COLUMNS
 from robustness.snapshots import Snapshot, load_snapshots
 from tracking.store import find_experiment, open_client
 
 COUNTS_FILE = "counts.parquet"
+DISTANCES_FILE = "distances.parquet"
 SNAPSHOTS_FILE = "saliency.npz"
 LEDGER_FOLDER = "ledger"
 LEDGER_FILE = "ledger.csv"
+TRANSFER_FOLDER = "transfer"
+REPORT_CARD_FILE = "report_card.csv"
+CARD_COUNTS_FILE = "card_counts.parquet"
+
+_STATUSES = ("pass", "fail", "not applicable")
 
 _T = TypeVar("_T")
 
@@ -50,6 +58,11 @@ class StoredRun:
 def robustness_folder(split: str) -> str:
     """Where a run keeps counts and raw maps of a split, among its artifacts."""
     return f"robustness/{split}"
+
+
+def transfer_folder(split: str) -> str:
+    """Where a run keeps the counts of attacks that were made on other runs' networks."""
+    return f"{robustness_folder(split)}/{TRANSFER_FOLDER}"
 
 
 def list_runs(experiment: str) -> list[StoredRun]:
@@ -95,6 +108,15 @@ def fetch_counts(run: StoredRun, split: str) -> CountsFile | None:
     return _fetch(run, f"{robustness_folder(split)}/{COUNTS_FILE}", read_counts)
 
 
+def fetch_distances(run: StoredRun, split: str) -> DistancesFile | None:
+    """How far each slice had to be disturbed; None for a run that was not asked.
+
+    Raises:
+        InputError: If the stored file cannot be read.
+    """
+    return _fetch(run, f"{robustness_folder(split)}/{DISTANCES_FILE}", read_distances)
+
+
 def fetch_snapshots(run: StoredRun, split: str) -> list[Snapshot]:
     """The raw maps of a run on a split, for its pictures; empty where it has none.
 
@@ -114,6 +136,64 @@ def fetch_ledger(run: StoredRun) -> pd.DataFrame | None:
         InputError: If the stored file cannot be read.
     """
     return _fetch(run, f"{LEDGER_FOLDER}/{LEDGER_FILE}", read_ledger, "train it again")
+
+
+def fetch_transfers(run: StoredRun, split: str) -> dict[str, CountsFile]:
+    """Attacks made on networks of the experiment and counted on that of a run.
+
+    Returns:
+        Counts by the id of the run that the attacks were made on, the run's own id included where
+        it was attacked itself; empty where nothing was transferred to it.
+
+    Raises:
+        InputError: If a stored file cannot be read.
+    """
+    folder = transfer_folder(split)
+    files = sorted(entry.path for entry in open_client().list_artifacts(run.run_id, folder))
+    remedy = "attack the experiment again"
+    fetched = {
+        PurePosixPath(file).stem: _fetch(run, file, read_counts, remedy)
+        for file in files
+        if file.endswith(".parquet")
+    }
+    return {source: counts for source, counts in fetched.items() if counts is not None}
+
+
+def fetch_report_card(run: StoredRun, split: str) -> pd.DataFrame | None:
+    """Whether the attacks on a run can be believed, check by check; None where it has no card.
+
+    Returns:
+        Columns as in :data:`robustness.report_card.COLUMNS`; ``value`` and ``tolerance`` are NaN
+        and ``note`` is empty where there is none.
+
+    Raises:
+        InputError: If the stored file cannot be read.
+    """
+    return _fetch(run, f"{robustness_folder(split)}/{REPORT_CARD_FILE}", _read_card)
+
+
+def fetch_card_counts(run: StoredRun, split: str) -> CountsFile | None:
+    """The counts that a run's report card was judged by; None where it has none.
+
+    Raises:
+        InputError: If the stored file cannot be read.
+    """
+    return _fetch(run, f"{robustness_folder(split)}/{CARD_COUNTS_FILE}", read_counts)
+
+
+def _read_card(path: Path) -> pd.DataFrame:
+    # An empty number is none; an empty note, or one that reads "None", is a text as any other.
+    card = pd.read_csv(path, keep_default_na=False, dtype={"note": str})
+    missing = [name for name in CARD_COLUMNS if name not in card.columns]
+    if missing:
+        msg = f"columns {', '.join(missing)} are missing"
+        raise ValueError(msg)
+    unknown = sorted({str(status) for status in card["status"]} - set(_STATUSES))
+    if unknown:
+        msg = f"status {', '.join(unknown)}, expected one of {', '.join(_STATUSES)}"
+        raise ValueError(msg)
+    numbers = {name: pd.to_numeric(card[name]) for name in ("value", "tolerance")}
+    return card.assign(**numbers)[list(CARD_COLUMNS)]
 
 
 def _fetch(

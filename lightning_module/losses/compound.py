@@ -160,6 +160,33 @@ class CompoundLoss(nn.Module):
             value = value * self._row_weights(sample_weight).to(value.dtype).unsqueeze(1)
         return value
 
+    def of_images(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """Loss of each image as if it were a batch of its own, without sample weights.
+
+        Args:
+            logits: Shape ``(B, K, H, W)``.
+            target: Mask of 0 and 1, same shape.
+            valid: Pixels that count, shape ``(B, 1, H, W)``, bool.
+
+        Returns:
+            Shape ``(B,)``.
+        """
+        class_weights = self._class_weights_on(logits.device)
+        total = logits.new_zeros(
+            len(logits), dtype=torch.promote_types(logits.dtype, torch.float32)
+        )
+        with sharing():
+            for term, factor, skips in zip(
+                self.terms, self.term_weights, self.skips_background, strict=True
+            ):
+                value: Tensor = term(logits, target, valid)
+                if len(value) < len(logits):
+                    rows = [slice(index, index + 1) for index in range(len(logits))]
+                    value = torch.cat([term(logits[i], target[i], valid[i]) for i in rows])
+                value = self._weighed(term, value, class_weights, None, samples=len(logits))
+                total = total + factor * (value[:, 1:] if skips else value).mean(1)
+        return total
+
     def set_class_weights(self, weights: Sequence[float]) -> None:
         """Weigh classes by other weights from now on.
 

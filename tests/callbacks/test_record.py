@@ -8,12 +8,16 @@ import pytest
 import torch
 
 from callbacks.record import Evaluation, record_curves, record_evaluation
+from robustness.attack import settings_text
 from robustness.counts import counts_frame
+from robustness.directed import Fgsm
+from robustness.distances import distances_frame
 from robustness.engine import evaluate, make_plan
+from robustness.minimum_norm import MinimumNormAttack
 from robustness.snapshots import LargestSlices, Snapshot, take_snapshots
 from tests.callbacks.toy import ATTACKS, ToyModule, val_loader
 from tests.places import NewLogger, Place
-from tracking.reading import fetch_counts, fetch_snapshots, list_runs
+from tracking.reading import fetch_counts, fetch_distances, fetch_snapshots, list_runs
 
 METADATA = {"data": "d", "split": "s", "attacks": "a", "split_name": "test"}
 
@@ -135,3 +139,39 @@ def test_each_figure_is_a_picture_of_its_case(
         picture = place.artifact(str(logger.version), path)
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert len(Path(picture).read_bytes()) > 5_000
+
+
+def test_distances_and_parts_of_the_range_go_with_the_run(
+    place: Place, new_logger: NewLogger
+) -> None:
+    attacks = [
+        Fgsm("fgsm", (0.01, 0.05)),
+        MinimumNormAttack("minimum", thresholds=(0.3,), steps=5, tighten=1),
+    ]
+    plan, network = make_plan(attacks), ToyModule().eval()
+    table = evaluate(network, val_loader(), plan, device=torch.device("cpu"), batch_size=16)
+    frame = counts_frame([table.partial()], plan.rows, ["class_0"])
+    distances = distances_frame([table.distances.partial()])
+    metadata = {**METADATA, "attack_settings": settings_text(attacks)}
+    logger, found = new_logger(), Evaluation("test", 0, frame, metadata, [], distances)
+    record_evaluation(logger, found)
+    record_curves(logger, found)
+    logger.send()
+
+    (run,) = list_runs("trials")
+    stored = fetch_distances(run, "test")
+    assert stored is not None
+    pd.testing.assert_frame_equal(stored.frame, distances)
+    assert METADATA.items() <= stored.metadata.items()
+    assert len(distances) == 12
+    never = run.metrics["test/minimum/never_broken_at_0.3"]
+    known = distances["distance"].dropna()
+    assert never == np.isinf(known).mean()
+    if never < 0.5:
+        assert run.metrics["test/minimum/median_distance_at_0.3"] == np.median(known)
+    history = place.stored(run.run_id).metrics
+    shares = [float.fromhex(value) for _, value in history["test/fgsm/epsilon_share"]]
+    assert shares == pytest.approx([0.05, 0.25])
+    # A threshold is no budget.
+    assert "test/minimum/auc" not in run.metrics
+    assert "test/fgsm/auc" in run.metrics

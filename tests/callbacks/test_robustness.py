@@ -7,7 +7,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.robustness import RobustnessCallback, weights_sha256
+from callbacks.evaluating import weights_sha256
+from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState
 from errors import InputError
 from robustness.attack import Attack
@@ -232,7 +233,7 @@ def test_what_is_coming_is_said_before(
         ToyModule(), val_loader(), verbose=False
     )
     # Clean, three levels, two counts in two repeats each; three cases of four slices.
-    assert "8 forward passes of 12 slices = 96" in capsys.readouterr().out
+    assert "9 forward and 1 backward passes of 12 slices" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.checkpoint import AtomicCheckpointIO, run_checkpoints
-from callbacks.robustness import RobustnessCallback, weights_sha256
+from callbacks.evaluating import weights_sha256
+from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import CHECKPOINT_KEY, RunState, run_logger
 from tests.callbacks.toy import ATTACKS, ToyModule, train_loader, trainer, val_loader
 from tests.places import NewLogger, Place

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.robustness import RobustnessCallback, weights_sha256
+from callbacks.evaluating import weights_sha256
+from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState
 from tests.callbacks.toy import ATTACKS, ToyModule, train_loader, trainer, val_loader
 from tests.places import NewLogger

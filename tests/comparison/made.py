@@ -27,10 +27,13 @@ from tracking.reading import (
     COUNTS_FILE,
     LEDGER_FILE,
     LEDGER_FOLDER,
+    REPORT_CARD_FILE,
     SNAPSHOTS_FILE,
+    TRANSFER_FOLDER,
     StoredRun,
     robustness_folder,
 )
+from tracking.store import open_client
 
 LEVELS = (0.0, 0.3, 0.6)
 PIXELS = (1.0, 10.0, 20.0)
@@ -100,6 +103,7 @@ def store_run(
     metadata: Mapping[str, str] = METADATA,
     snapshots: Iterable[Snapshot] = (),
     ledger: pd.DataFrame | None = None,
+    card: pd.DataFrame | None = None,
 ) -> str:
     """Write a run into the store that ``MLFLOW_TRACKING_URI`` names, as training does.
 
@@ -118,8 +122,40 @@ def store_run(
         logger.log_file(scratch / SNAPSHOTS_FILE, robustness_folder("test"))
     if ledger is not None:
         logger.log_text(ledger.to_csv(index=False), f"{LEDGER_FOLDER}/{LEDGER_FILE}")
+    if card is not None:
+        logger.log_text(card.to_csv(index=False), f"{robustness_folder('test')}/{REPORT_CARD_FILE}")
     logger.finalize("success")
     return str(logger.version)
+
+
+def store_transfer(
+    scratch: Path,
+    made_on: str,
+    counted_on: str,
+    frame: pd.DataFrame,
+    metadata: Mapping[str, str] = METADATA,
+) -> None:
+    """Write what attacks made on one run leave of another into the latter."""
+    file = scratch / f"{made_on}.parquet"
+    write_counts(file, frame, {**metadata, "made_on": made_on})
+    folder = f"{robustness_folder('test')}/{TRANSFER_FOLDER}"
+    open_client().log_artifact(counted_on, str(file), folder)
+
+
+def frame_of(dice: Mapping[Row, Sequence[float]], classes: Sequence[str] = ("a",)) -> pd.DataFrame:
+    """Counts with this Dice of each case (and class, which change fastest), to three decimals.
+
+    Cases are named after ``CASES``; Dice of NaN is undefined, with nothing true and nothing found.
+    """
+    count = len(next(iter(dice.values()))) // len(classes)
+    sums = np.zeros((len(dice), count, len(classes), len(FIELDS)), np.int64)
+    for index, values in enumerate(dice.values()):
+        of_cases = np.array(values).reshape(count, len(classes))
+        sums[index, ..., FIELDS.index("tp")] = np.nan_to_num(of_cases * 1000).round()
+        wrong = np.nan_to_num((1 - of_cases) * 1000).round()
+        sums[index, ..., FIELDS.index("fp")] = sums[index, ..., FIELDS.index("fn")] = wrong
+    sums[..., FIELDS.index("slices") : FIELDS.index("slices_all") + 1] = 1
+    return counts_frame([PartialCounts(CASES[:count], sums)], list(dice), classes)
 
 
 def made_ledger(

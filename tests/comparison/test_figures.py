@@ -13,6 +13,7 @@ from comparison.figures import (
     case_figures,
     file_stem,
     picture_cases,
+    point_words,
 )
 from comparison.selection import choose_runs, select_runs
 from comparison.table import curves_by_loss
@@ -125,3 +126,28 @@ def test_runs_that_picture_different_attacks_have_a_figure_4_each() -> None:
         "figure7_masks",
         "margins",
     ]
+
+
+@pytest.mark.parametrize(
+    ("axis", "point", "words"),
+    [
+        ("epsilon", 0.02, "epsilon 0.02 (image units)"),
+        ("epsilon", 8 / 255, "epsilon 0.0314 (image units)"),
+        ("level", 1.0, "level 1 (image units)"),
+        ("pixels", 50.0, "50 pixels a slice"),
+        ("severity", 5.0, "severity 5"),
+    ],
+)
+def test_points_are_named_with_their_unit(axis: str, point: float, words: str) -> None:
+    assert point_words(axis, point) == words
+
+
+def test_epsilon_is_given_in_parts_of_the_range_too() -> None:
+    selection = choose_runs("Task90_Blob", "test", [(made_run(1), made_counts())])
+    curve = curves_by_loss(selection)["bce"]
+    epsilons = curve.assign(axis="epsilon", point=curve["point"] * 0.016)
+    longest = epsilons["point"].iloc[-1]
+    assert axis_label(selection, epsilons) == (
+        f"epsilon (image units; {longest:.3g} is {500 * longest:.3g} % of the range)"
+    )
+    assert axis_label(selection, curve.assign(axis="severity")) == "severity, 1 to 5"

@@ -1,5 +1,6 @@
 """Only runs that can be paired are compared, and each of the others is named with a reason."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,22 @@ def test_nothing_to_compare_is_an_input_error(place: Place, tmp_path: Path) -> N
     with pytest.raises(InputError, match="cannot be read") as caught:
         select_runs("Task90_Blob", "test")
     assert "\n" not in str(caught.value)
+
+
+def test_settings_of_attacks_are_those_of_a_run_that_has_stored_them() -> None:
+    settings = [{"class": "PGD", "name": "pgd", "epsilons": [0.01]}]
+    stored = made_counts(metadata={"attack_settings": json.dumps(settings)})
+    found = [(made_run(2, "bce"), made_counts()), (made_run(1, "dice"), stored)]
+    assert choose_runs("Task90_Blob", "test", found).attack_settings() == settings
+    assert choose_runs("Task90_Blob", "test", found[:1]).attack_settings() == []
+
+
+def test_runs_of_a_loss_are_told_apart_by_their_fold_only_where_it_differs() -> None:
+    runs = [
+        made_run(3, "bce", 0),
+        made_run(2, "bce", 0, fold="1"),
+        made_run(1, "dice", 2, fold="1"),
+    ]
+    selection = choose_runs("Task90_Blob", "test", [(run, made_counts()) for run in runs])
+    words = {selection.run_words(compared) for compared in selection.runs}
+    assert words == {"seed 0, fold 0", "seed 0, fold 1", "seed 2"}

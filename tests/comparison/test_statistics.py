@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from comparison.statistics import half_width, loss_areas, loss_curves
-from robustness.curves import areas, mean_curves
+from comparison.statistics import half_width, loss_areas, loss_curves, point_means
+from robustness.curves import areas, case_dice, mean_curves
 from tests.comparison.made import CASES, area_by_hand, case_scores, made_frame, mean_dice
 
 VALUES = ["dice", "low", "high", "seed_low", "seed_high"]
@@ -148,3 +148,11 @@ def test_intervals_cover_the_mean_as_often_as_they_say() -> None:
     covered = [abs(sample.mean() - 0.8) <= half_width(sample) for sample in samples]
     # Four standard errors of a share of 0.95 among 4000.
     assert np.mean(covered) == pytest.approx(0.95, abs=0.014)
+
+
+@pytest.mark.parametrize("trainings", [1, 3])
+def test_point_means_are_the_means_over_trainings_and_cases(trainings: int) -> None:
+    frames = [made_frame(seed, empty=True) for seed in range(trainings)]
+    found = point_means([case_dice(frame) for frame in frames])
+    shown = dict(zip(zip(found["attack"], found["point"], strict=True), found["dice"], strict=True))
+    assert shown == pytest.approx(mean_dice(frames))

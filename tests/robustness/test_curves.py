@@ -201,7 +201,7 @@ def test_an_area_does_not_depend_on_the_unit_of_the_axis() -> None:
         ([[1.0]], [[1.0]], None, r"expected equal \(P,\)"),
         ([2.0, 1.0], [0.5, 0.5], None, r"points \[2.0, 1.0\] do not rise"),
         ([1.0, 1.0], [0.5, 0.5], None, "do not rise"),
-        ([0.0, 1.0], [0.5, 0.5], 0.9, r"points \[0.0, 0.0, 1.0\] do not rise"),
+        ([-1.0, 1.0], [0.5, 0.5], 0.9, r"points \[-1.0, 1.0\] begin below 0"),
         ([0.0, math.nan], [0.5, 0.5], None, "do not rise"),
     ],
 )
@@ -227,3 +227,9 @@ def test_each_attack_has_one_area() -> None:
     found = areas(mean_curves(_frame(sums)))
     by_count = (5 * (1 + 0.5) / 2 + 10 * (0.5 + 0) / 2) / 15
     assert found == pytest.approx({"counts": by_count, "levels": 0.75})
+
+
+def test_a_curve_that_has_a_point_at_0_keeps_it() -> None:
+    points, dice = np.array([0.0, 0.1, 0.3]), np.array([0.9, 0.7, 0.1])
+    expected = (0.8 * 0.1 + 0.4 * 0.2) / 0.3
+    assert area_under_curve(points, dice, clean=0.9) == pytest.approx(expected)

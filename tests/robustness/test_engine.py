@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from robustness.attack import Attack
 from robustness.counts import CLEAN_ROW, FIELDS, Row, counts_frame
-from robustness.engine import evaluate, make_plan, seconds_per_slice
+from robustness.directed import Fgsm
+from robustness.engine import Attacker, evaluate, evaluate_many, make_plan, seconds_per_slice
 from robustness.network_state import untouched
 from robustness.pixel_attacks import CountAttack, LevelAttack
 from tests.robustness.reference import Slice
@@ -56,7 +57,8 @@ def test_a_plan_has_one_row_for_every_disturbance() -> None:
         *(("levels_control", "level", 0, 0.0, repeat) for repeat in range(2)),
         *(("levels_control", "level", 1, 1.0, repeat) for repeat in range(2)),
     ]
-    assert plan.passes == len(plan.rows) == 11
+    assert len(plan.rows) == 11
+    assert plan.cost == (11 + 1, 1)
 
 
 @pytest.mark.parametrize("name", ["clean", "values"])
@@ -165,7 +167,7 @@ def test_it_costs_one_pass_for_each_row_and_one_gradient_for_each_objective(slic
     _, plan = count_table(network, make_slices(slices, size=12), attacks, loader=3)
     batches = -(-slices // 8)
     assert network.backwards == network.under_gradient == 2 * batches
-    assert network.forwards == (plan.passes + 2) * batches
+    assert (network.forwards, network.backwards) == tuple(n * batches for n in plan.cost)
     assert network.sizes == {8}
 
 
@@ -291,3 +293,46 @@ def test_nothing_is_counted_in_pixels_that_are_ignored() -> None:
     assert clean["tp"].sum() == (predicted & truth).sum()
     assert clean["fp"].sum() == (predicted & ~truth).sum()
     assert clean["fn"].sum() == (~predicted & truth).sum()
+
+
+def test_attacks_are_made_once_and_counted_on_every_network() -> None:
+    """On the network they are made on they count as ever; on another one as its own would."""
+    slices, attacks = make_slices(11), few_attacks()
+    source, victim = CallCounter(ConvNet(seed=1).eval()), CallCounter(ConvNet(seed=2).eval())
+    plan = make_plan(attacks)
+    tables = evaluate_many(
+        [source, victim], batches_of(slices, 4), plan, Attacker(source), device=CPU, batch_size=8
+    )
+    white, transferred = (
+        counts_frame([table.partial()], plan.rows, class_names(1)) for table in tables
+    )
+    pd.testing.assert_frame_equal(white, count(source.network, slices, attacks))
+    own = count(victim.network, slices, attacks)
+    blind = ["clean", "values_control"]
+    at = transferred["attack"].isin(blind)
+    pd.testing.assert_frame_equal(transferred[at], own[at])
+    changed = ["change_q20", "slices", "degenerate"]
+    pd.testing.assert_frame_equal(transferred[changed], white[changed])
+    assert not transferred[~at].equals(own[~at])
+    assert victim.backwards == 0
+    assert victim.forwards == len(plan.rows) * 2
+
+
+def test_an_objective_of_the_caller_is_found_by_its_name() -> None:
+    def darkness(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        return -logits.flatten(1).sum(dim=1)
+
+    network = ConvNet().eval()
+    attack = Fgsm("fgsm", (0.1,), objective="darkness", high=1.0)
+    plan = make_plan([attack])
+    batches = list(batches_of(make_slices(8), 8))
+    with pytest.raises(ValueError, match="attack fgsm: objective darkness: unknown"):
+        evaluate(network, batches, plan, device=CPU)
+    attacker = Attacker(network, {"darkness": darkness})
+    frame = counts_frame(
+        [evaluate(network, batches, plan, device=CPU, attacker=attacker).partial()],
+        plan.rows,
+        class_names(1),
+    )
+    positive = (frame["tp"] + frame["fp"]).groupby(frame["attack"]).sum()
+    assert positive["fgsm"] < positive["clean"]

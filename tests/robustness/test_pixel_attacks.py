@@ -6,15 +6,25 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from robustness.attack import Attack, AttackBatch
+from robustness.attack import Attack, AttackBatch, attacks_fingerprint
 from robustness.batches import attack_batch, fixed_size
-from robustness.pixel_attacks import CountAttack, LevelAttack, replace_pixels
-from tests.robustness.toy import CPU, ConvNet, Thresholded, as_batch, make_slices
+from robustness.orders import RANKINGS
+from robustness.pixel_attacks import CountAttack, LevelAttack
+from robustness.values import local_median
+from tests.robustness.toy import (
+    CONF,
+    CPU,
+    CallCounter,
+    ConvNet,
+    Thresholded,
+    as_batch,
+    attack_specs,
+    build,
+    make_slices,
+)
 
 SIDE = 12
 PIXELS = SIDE**2
@@ -218,26 +228,6 @@ def test_axes_units_and_points() -> None:
     assert all(type(point) is float for attack in ATTACKS for point in attack.points)
 
 
-@given(
-    st.lists(st.integers(0, 11), unique=True, min_size=1, max_size=12),
-    st.lists(st.floats(-5, 5, width=32), min_size=12, max_size=12),
-    st.booleans(),
-    st.sampled_from([torch.contiguous_format, torch.channels_last]),
-)
-def test_replacing_pixels_is_a_plain_loop(
-    pixels: list[int], values: list[float], one_for_all: bool, layout: torch.memory_format
-) -> None:
-    clean = torch.arange(48.0).reshape(2, 2, 3, 4)
-    image = clean.clone(memory_format=layout)
-    drawn = [values[0 if one_for_all else rank] for rank in range(len(pixels))]
-    expected = clean.clone()
-    for pixel, value in zip(pixels, drawn, strict=True):
-        expected[:, :, pixel // 4, pixel % 4] = value
-    given_values = values[0] if one_for_all else torch.tensor([drawn] * 2)
-    assert torch.equal(replace_pixels(image, torch.tensor([pixels] * 2), given_values), expected)
-    assert torch.equal(image, clean)
-
-
 NAN, INF = float("nan"), float("inf")
 WRONG: dict[str, tuple[Callable[[], Attack], str]] = {
     "name": (lambda: LevelAttack("Top 5", (0.1,)), "attack Top 5: name is Top 5, expected letters"),
@@ -245,9 +235,10 @@ WRONG: dict[str, tuple[Callable[[], Attack], str]] = {
     "ranking": (
         lambda: LevelAttack("a", (0.1,), ranking="gradent_abs"),
         r"attack a: ranking is gradent_abs, expected one of gradient, gradient_abs, "
-        r"gradient_logit, random \(did you mean gradient_abs\?\)",
+        r"gradient_logit, gradient_low, edge, intensity_matched, random "
+        r"\(did you mean gradient_abs\?\)",
     ),
-    "far ranking": (lambda: CountAttack("a", (1,), ranking="?"), "gradient_logit, random$"),
+    "far ranking": (lambda: CountAttack("a", (1,), ranking="?"), "intensity_matched, random$"),
     "repeats": (lambda: LevelAttack("a", (0.1,), repeats=0), "repeats is 0, expected 1 or more"),
     "no levels": (lambda: LevelAttack("a", ()), r"points is \(\), expected one or more finite"),
     "nan level": (lambda: LevelAttack("a", (NAN,)), "expected one or more finite"),
@@ -257,7 +248,8 @@ WRONG: dict[str, tuple[Callable[[], Attack], str]] = {
     "counts": (lambda: CountAttack("a", (0, 1)), r"counts is \(0, 1\), expected 1 or more pixels"),
     "value": (
         lambda: CountAttack("a", (1,), value="unifrom"),
-        "value is unifrom, expected a finite number or uniform",
+        r"value is unifrom, expected a finite number or one of uniform, salt_and_pepper, directed, "
+        r"local_median \(did you mean uniform\?\)",
     ),
     "nan value": (lambda: CountAttack("a", (1,), value=NAN), "value is nan, expected a finite"),
     "range": (
@@ -274,6 +266,11 @@ WRONG: dict[str, tuple[Callable[[], Attack], str]] = {
         lambda: CountAttack("a", (1,), value=0.2, repeats=2),
         "repeats is 2, expected 1, since nothing in it is random",
     ),
+    "repeated edge": (
+        lambda: CountAttack("a", (1,), ranking="edge", value="directed", repeats=2),
+        "repeats is 2, expected 1, since nothing in it is random",
+    ),
+    "window": (lambda: CountAttack("a", (1,), window=4), "window is 4, expected 3 or 5"),
 }
 
 
@@ -299,3 +296,128 @@ def test_every_option_is_described() -> None:
     for kind in (LevelAttack, CountAttack):
         described = inspect.getdoc(kind) or ""
         assert all(f"{option}: " in described for option in inspect.signature(kind).parameters)
+
+
+# The fingerprint of the default attacks, as runs of earlier versions have stored it.
+STORED = "b90f1d9cb0a1e0eaae781a83a8a5561c3b8f88a198bbb04683288c7313724dd6"
+
+
+def test_later_options_leave_earlier_fingerprints_as_they_were() -> None:
+    attacks = [build(spec) for spec in attack_specs(CONF / "default.yaml")]
+    assert attacks_fingerprint(attacks, 0) == STORED
+    first = attacks[0]
+    assert isinstance(first, LevelAttack)
+    for changed in (replace(first, valid_only=True), replace(first, per_channel=True)):
+        assert attacks_fingerprint([changed, *attacks[1:]], 0) != STORED
+    assert replace(COUNTS, window=5).settings()["window"] == 5
+    assert not {"valid_only", "per_channel", "window"} & set(COUNTS.settings())
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_padding_is_left_alone_on_request(ranking: str, per_channel: bool) -> None:
+    batch = _batch()
+    attacks: list[Attack] = [
+        LevelAttack("a", (3.0,), 30, ranking, valid_only=True, per_channel=per_channel),
+        CountAttack("b", (40,), 3.0, ranking=ranking, valid_only=True, per_channel=per_channel),
+    ]
+    for attack, number in zip(attacks, (30, 40), strict=True):
+        for image in _disturbed(attack, batch).values():
+            changed = (image != batch.image) & batch.valid
+            entries = changed if per_channel else changed.any(dim=1)
+            assert entries.flatten(1).sum(dim=1).tolist() == [number] * 8
+            assert torch.equal(image * ~batch.valid, batch.image * ~batch.valid)
+
+
+def test_single_entries_are_ranked_over_all_channels() -> None:
+    batch = _batch()
+    attack = CountAttack("a", (1, 7), value=-2.0, per_channel=True)
+    assert attack.unit == "channel entries per slice"
+    gradient = batch.gradient("probability_sum").flatten(1)
+    for row, image in enumerate(_disturbed(attack, batch)[1, 0]):
+        changed = (image != batch.image[row]).flatten().nonzero().flatten().tolist()
+        order = sorted(range(2 * PIXELS), key=gradient[row].tolist().__getitem__, reverse=True)
+        assert changed == sorted(order[:7])
+
+
+def test_directed_values_raise_the_rankings_objective_in_each_channel() -> None:
+    batch = _batch()
+    for ranking, objective in (
+        ("gradient_abs", "probability_sum"),
+        ("gradient_logit", "logit_sum"),
+    ):
+        attack = CountAttack("a", (20,), "directed", low=-4.0, high=5.0, ranking=ranking)
+        image = _disturbed(attack, batch)[0, 0]
+        gradient = batch.gradient(objective)
+        changed = image != batch.image
+        assert changed.flatten(1).sum(dim=1).tolist() == [40] * 8
+        expected = torch.where(gradient > 0, 5.0, -4.0)
+        assert torch.equal(image[changed], expected[changed])
+    assert (image[changed] == 5.0).any()
+    assert (image[changed] == -4.0).any()
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_medians_come_from_the_clean_image(per_channel: bool) -> None:
+    batch = _batch()
+    attack = CountAttack("a", (30,), "local_median", window=5, per_channel=per_channel)
+    image = _disturbed(attack, batch)[0, 0]
+    changed = image != batch.image
+    everywhere = torch.ones_like(batch.valid)
+    assert torch.equal(image[changed], local_median(batch.image, everywhere, 5)[changed])
+    assert changed.flatten(1).sum(dim=1).min() > 5
+
+
+def test_salt_and_pepper_is_either_end_as_often() -> None:
+    batch = _batch(channels=1)
+    attack = CountAttack("a", (60,), "salt_and_pepper", low=-1.0, high=2.0, repeats=5)
+    found = _disturbed(attack, batch)
+    drawn = torch.stack([found[0, repeat][found[0, repeat] != batch.image] for repeat in range(5)])
+    assert set(drawn.flatten().tolist()) == {-1.0, 2.0}
+    assert stats.binomtest(int((drawn > 0).sum()), drawn.numel()).pvalue > 1e-3
+
+
+PASSES: list[tuple[str, float | str, int]] = [
+    *((ranking, 0.2, int(ranking not in {"edge", "random"})) for ranking in RANKINGS),
+    ("random", "directed", 1),
+    ("edge", "directed", 1),
+    ("edge", "local_median", 0),
+    ("random", "salt_and_pepper", 0),
+]
+
+
+@pytest.mark.parametrize(("ranking", "value", "gradients"), PASSES)
+def test_no_gradient_is_taken_that_is_not_used(
+    ranking: str, value: float | str, gradients: int
+) -> None:
+    network = CallCounter(ConvNet(2).eval())
+    (piece,) = fixed_size([as_batch(make_slices(8, channels=2, size=SIDE))], 8)
+    batch = attack_batch(network, piece, CPU)
+    attack = CountAttack("a", (1, 9), value, ranking=ranking)
+    attack.degenerate(batch)
+    list(attack.disturb(batch, 0))
+    assert attack.passes == (network.forwards, network.backwards) == (gradients, gradients)
+
+
+def test_a_directed_control_has_nothing_to_go_by_without_a_gradient() -> None:
+    batch = _batch(thresholded=True)
+    attack = CountAttack("a", (3,), "directed", ranking="random")
+    assert attack.degenerate(batch).tolist() == [False] * 7 + [True]
+
+
+def test_more_pixels_than_the_valid_region_or_its_half_has_are_refused() -> None:
+    batch = _batch()
+    fewest = int(batch.valid.flatten(1).sum(dim=1).min())
+    list(LevelAttack("a", (0.1,), fewest, valid_only=True).disturb(batch, 0))
+    for ranking, most in (("gradient", fewest), ("random", fewest), ("edge", fewest)):
+        attack = LevelAttack("a", (0.1,), most + 1, ranking, valid_only=True)
+        with pytest.raises(
+            ValueError, match=rf"attack a: .* {most + 1}, expected at most {most}, al"
+        ):
+            list(attack.disturb(batch, 0))
+    matched = CountAttack("a", (PIXELS // 2 + 1,), 0.1, ranking="intensity_matched")
+    with pytest.raises(
+        ValueError, match=r"attack a: .* 73, expected at most 72, half of a slice's p"
+    ):
+        list(matched.disturb(batch, 0))
+    list(replace(matched, counts=(PIXELS // 2,)).disturb(batch, 0))

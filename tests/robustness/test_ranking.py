@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import ndimage, stats
 
 from robustness.keyed_random import slice_keys, text_key
-from robustness.ranking import rank_at_random, rank_by_score
+from robustness.ranking import edge_strength, rank_at_random, rank_by_score, rank_matched
 from tests.robustness.reference import Slice, random_order
 
 
@@ -127,3 +127,78 @@ def test_repeats_and_names_give_other_orders() -> None:
     for one in range(8):
         for other in range(one):
             assert stats.kendalltau(orders[one], orders[other]).pvalue > 1e-3
+
+
+@given(
+    st.lists(st.sampled_from([-2.0, 0.0, 1.0]), min_size=12, max_size=12),
+    st.lists(st.booleans(), min_size=12, max_size=12),
+)
+def test_what_is_not_allowed_comes_last_in_its_own_order(
+    scores: list[float], allowed: list[bool]
+) -> None:
+    mask = torch.tensor(allowed).reshape(1, 3, 4)
+    order = rank_by_score(torch.tensor(scores).reshape(1, 3, 4), 12, mask)
+    inside = sorted((i for i in range(12) if allowed[i]), key=lambda i: -scores[i])
+    assert order.tolist() == [inside + [i for i in range(12) if not allowed[i]]]
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 0.15, 0.9]), min_size=24, max_size=24),
+    st.permutations(range(12)),
+    st.integers(1, 6),
+    st.integers(0, 1000),
+)
+def test_matches_are_the_closest_free_pixels_one_after_another(
+    intensities: list[float], order: list[int], count: int, index: int
+) -> None:
+    image = torch.tensor(intensities).reshape(1, 2, 12)
+    top = order[:count]
+    hashes = torch.tensor([split_hashes(index, 12)])
+    allowed = torch.ones(1, 12, dtype=torch.bool)
+    found = rank_matched(image, torch.tensor([top]), allowed, hashes)[0].tolist()
+    free = [pixel for pixel in range(12) if pixel not in top]
+    values = image[0].tolist()
+    for wanted, match in zip(top, found, strict=True):
+        distance = {
+            pixel: np.float32(abs(np.float32(values[0][pixel]) - np.float32(values[0][wanted])))
+            + np.float32(abs(np.float32(values[1][pixel]) - np.float32(values[1][wanted])))
+            for pixel in free
+        }
+        closest = [pixel for pixel in free if distance[pixel] == min(distance.values())]
+        assert match == max(closest, key=lambda pixel: hashes[0, pixel].item())
+        free.remove(match)
+
+
+def split_hashes(index: int, count: int) -> list[int]:
+    """Random int64 without two of them alike."""
+    draw = np.random.default_rng(index)
+    return [int(number) for number in draw.integers(-(2**63), 2**63 - 1, size=count)]
+
+
+def test_matches_stay_where_they_are_allowed() -> None:
+    image = torch.zeros(1, 1, 8)
+    allowed = torch.tensor([[True, True, False, False, False, False, True, True]])
+    hashes = torch.arange(8)[None] * 4
+    assert rank_matched(image, torch.tensor([[2, 0]]), allowed, hashes).tolist() == [[7, 6]]
+    each = torch.stack([allowed, ~allowed], dim=1)
+    assert rank_matched(image, torch.tensor([[2, 0]]), each, hashes).tolist() == [[7, 5]]
+
+
+def test_edges_are_sobels_and_the_frame_is_none() -> None:
+    image = torch.from_numpy(np.random.default_rng(0).random((2, 2, 7, 6))).float()
+    found = edge_strength(image)
+    for one, channel in np.ndindex(2, 2):
+        plane = image[one, channel].numpy().astype(np.float64)
+        slopes = [ndimage.sobel(plane, axis=axis, mode="nearest") / 8 for axis in (0, 1)]
+        assert found[one, channel].numpy() == pytest.approx(np.hypot(*slopes), abs=1e-6)
+    ramp = torch.arange(6.0).expand(1, 1, 5, 6)
+    assert torch.equal(edge_strength(ramp)[..., 1:-1], torch.ones(1, 1, 5, 4))
+
+
+def test_the_step_into_padding_is_no_edge() -> None:
+    image = torch.ones(1, 1, 6, 6)
+    valid = torch.ones(1, 1, 6, 6, dtype=torch.bool)
+    valid[..., 4:] = False
+    image = image * valid
+    assert edge_strength(image)[..., 3].min() > 0
+    assert edge_strength(image, valid).abs().max() == 0

@@ -18,10 +18,14 @@ from tracking.reading import (
     COUNTS_FILE,
     LEDGER_FILE,
     LEDGER_FOLDER,
+    REPORT_CARD_FILE,
     SNAPSHOTS_FILE,
+    TRANSFER_FOLDER,
     fetch_counts,
     fetch_ledger,
+    fetch_report_card,
     fetch_snapshots,
+    fetch_transfers,
     list_runs,
     robustness_folder,
 )
@@ -125,6 +129,8 @@ def test_a_run_without_counts_has_none(place: Place, new_logger: NewLogger) -> N
     assert fetch_counts(run, "test") is None
     assert fetch_snapshots(run, "test") == []
     assert fetch_ledger(run) is None
+    assert fetch_transfers(run, "test") == {}
+    assert fetch_report_card(run, "test") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 not really PAR1", b"PK\x03\x04 nor this"])
@@ -188,3 +194,83 @@ def test_what_is_no_ledger_names_the_run(content: str, place: Place, new_logger:
     (run,) = list_runs("trials")
     with pytest.raises(InputError, match=rf"{run.run_id}: ledger/ledger.csv .*; train it again"):
         fetch_ledger(run)
+
+
+def write_transfer(
+    logger: RunLogger, folder: Path, source: str, counts: pd.DataFrame, split: str = "test"
+) -> None:
+    file = folder / f"{source}.parquet"
+    write_counts(file, counts, {"made_on": source, "data": "abc"})
+    logger.log_file(file, f"{robustness_folder(split)}/{TRANSFER_FOLDER}")
+
+
+def test_transfers_come_back_by_the_run_that_they_were_made_on(
+    place: Place, new_logger: NewLogger, counts: pd.DataFrame, tmp_path: Path
+) -> None:
+    logger = new_logger()
+    own = str(logger.version)
+    scaled = counts.assign(tp=2 * counts["tp"])
+    write_transfer(logger, tmp_path, own, counts)
+    write_transfer(logger, tmp_path, "other", scaled)
+    write_transfer(logger, tmp_path, "elsewhere", counts, "val")
+    logger.log_text("not counts", f"{robustness_folder('test')}/{TRANSFER_FOLDER}/notes.txt")
+    (run,) = list_runs("trials")
+    found = fetch_transfers(run, "test")
+    assert set(found) == {own, "other"}
+    pd.testing.assert_frame_equal(found[own].frame, counts)
+    pd.testing.assert_frame_equal(found["other"].frame, scaled)
+    assert found["other"].metadata["made_on"] == "other"
+
+
+def test_a_broken_transfer_names_the_run_and_the_remedy(
+    place: Place, new_logger: NewLogger
+) -> None:
+    folder = f"{robustness_folder('test')}/{TRANSFER_FOLDER}"
+    new_logger().log_text("PAR1", f"{folder}/other.parquet")
+    (run,) = list_runs("trials")
+    message = rf"{run.run_id}: {folder}/other.parquet .*; attack the experiment again"
+    with pytest.raises(InputError, match=message):
+        fetch_transfers(run, "test")
+
+
+CARD = """check,question,status,value,tolerance,cases,least_cases,note
+falls,Dice falls,pass,-0.25,0.01,40,5,
+doubling,the same,fail,0.0125,0.01,40,5,None
+transfer,no lower,not applicable,,,3,5,fewer than 5
+"""
+
+
+def write_card(logger: RunLogger, text: str) -> None:
+    logger.log_text(text, f"{robustness_folder('test')}/{REPORT_CARD_FILE}")
+
+
+def test_a_report_card_comes_back_as_it_was(place: Place, new_logger: NewLogger) -> None:
+    write_card(new_logger(), CARD)
+    (run,) = list_runs("trials")
+    found = fetch_report_card(run, "test")
+    assert found is not None
+    assert found["check"].tolist() == ["falls", "doubling", "transfer"]
+    assert found["status"].tolist() == ["pass", "fail", "not applicable"]
+    np.testing.assert_array_equal(found["value"], [-0.25, 0.0125, np.nan])
+    np.testing.assert_array_equal(found["tolerance"], [0.01, 0.01, np.nan])
+    assert found["note"].tolist() == ["", "None", "fewer than 5"]
+    assert fetch_report_card(run, "val") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "No columns"),
+        ("check,status\nfalls,pass\n", "columns question, value, tolerance, .* are missing"),
+        (CARD.replace("fail", "perhaps"), "status perhaps, expected one of pass, fail"),
+        (CARD.replace("-0.25", "low"), "low"),
+    ],
+)
+def test_what_is_no_report_card_names_the_run(
+    content: str, reason: str, place: Place, new_logger: NewLogger
+) -> None:
+    write_card(new_logger(), content)
+    (run,) = list_runs("trials")
+    file = "robustness/test/report_card.csv cannot be read"
+    with pytest.raises(InputError, match=rf"{run.run_id}: {file} \(.*{reason}.*; evaluate"):
+        fetch_report_card(run, "test")

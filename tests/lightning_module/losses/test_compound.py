@@ -211,3 +211,25 @@ def test_a_background_that_a_term_leaves_out_makes_a_mean_over_the_others() -> N
     assert value.total.item() == pytest.approx(whole.ledger[0, :, 1:].mean().item(), rel=1e-6)
     assert not value.ledger[0, :, 0].any()
     assert without.skips_background == (True,)
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_the_loss_of_an_image_is_that_of_a_batch_of_its_own(*, exclusive: bool) -> None:
+    """Terms over the batch, class weights and a background that is left out included."""
+    first = "ce" if exclusive else "bce"
+    skip = "background=false" if exclusive else ""
+    loss = CompoundLoss(
+        f"{first}+0.5*batch_dice({skip})+dice({skip})", [1.0, 2.0, 0.5], exclusive=exclusive
+    )
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(4, 3, 8, 8, generator=generator).requires_grad_()
+    classes = torch.randint(3, (4, 8, 8), generator=generator)
+    target = torch.nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2).float()
+    valid = torch.rand(4, 1, 8, 8, generator=generator) > 0.2
+    found = loss.of_images(logits, target, valid)
+    alone = torch.stack(
+        [loss(logits[i : i + 1], target[i : i + 1], valid[i : i + 1]).total for i in range(4)]
+    )
+    torch.testing.assert_close(found, alone)
+    gradients = [torch.autograd.grad(values.sum(), logits)[0] for values in (found, alone)]
+    torch.testing.assert_close(*gradients)

@@ -1,0 +1,114 @@
+"""What an evaluation in a callback needs of the trainer: network, batches, fingerprints."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+import torch.distributed
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from errors import InputError
+from robustness.batches import Batch
+from robustness.objectives import OBJECTIVES, Objective
+from robustness.saliency import Forward
+
+TRAINING_LOSS = "training_loss"
+
+
+def network_forward(trainer: Trainer, module: LightningModule) -> Forward:
+    """The raw module in the trainer's precision: callbacks run outside of it."""
+
+    def forward(image: Tensor) -> Tensor:
+        context: AbstractContextManager[Any] = trainer.precision_plugin.forward_context()
+        with context:
+            logits: Tensor = module(image)
+        return logits
+
+    return forward
+
+
+def split_batches(trainer: Trainer, split: str) -> Iterator[Batch]:
+    """The batches that a validation or test has looked at, on the network's device.
+
+    Raises:
+        InputError: If there are several sets of data.
+    """
+    loader: Any = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
+    limits = trainer.num_val_batches if split == "val" else trainer.num_test_batches
+    if isinstance(loader, list | tuple):
+        if len(loader) != 1:
+            msg = f"{split} data: found {len(loader)} loaders, expected 1; attack one set at a time"
+            raise InputError(msg)
+        loader = loader[0]
+    limit = limits[0] if isinstance(limits, list) else limits
+    stop = int(limit) if limit != float("inf") else None
+    for batch in itertools.islice(loader, stop):
+        moved: Batch = trainer.strategy.batch_to_device(batch)
+        yield moved
+
+
+def objectives_of(module: LightningModule) -> Mapping[str, Objective]:
+    """The objectives that attacks may use: those of ``robustness``, and the module's own loss.
+
+    Args:
+        module: Any module; one with ``image_losses(logits, target, valid) -> (B,)`` adds
+            ``training_loss``.
+    """
+    own: Any = getattr(module, "image_losses", None)
+    return OBJECTIVES if own is None else {**OBJECTIVES, TRAINING_LOSS: own}
+
+
+def gather(part: Any) -> list[Any]:  # noqa: ANN401 (whatever is handed in comes back as a list)
+    """What each process has, on every process."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [part]
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, part)
+    return parts
+
+
+def class_names(module: LightningModule, classes: int) -> list[str]:
+    """Names of the K classes; numbers where the module has none."""
+    names = [str(name) for name in getattr(module, "class_names", [])]
+    return names if len(names) == classes else [f"class_{index}" for index in range(classes)]
+
+
+def data_fingerprints(trainer: Trainer, split: str) -> dict[str, str]:
+    """What the DataModule says of its data; data that says nothing is paired with nothing."""
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    if datamodule is None or not hasattr(datamodule, "fingerprints"):
+        return {}
+    prints: dict[str, str] = datamodule.fingerprints(split)
+    return prints
+
+
+def weights_sha256(module: torch.nn.Module) -> str:
+    """sha256 over the names, types, shapes and bytes of a module's state.
+
+    Of the weights and not of a checkpoint's file: that one also holds metrics with their times,
+    and differs between two trainings that gave the same network.
+
+    Args:
+        module: Any module.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if isinstance(tensor, Tensor):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            plain = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(plain.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def mendable() -> Iterator[None]:
+    """What attacks refuse (too many pixels, a network that diverged) is the user's to mend."""
+    try:
+        yield
+    except ValueError as error:
+        msg = f"--robustness.attacks: {error}; change the attacks or the network"
+        raise InputError(msg) from error

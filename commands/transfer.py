@@ -1,0 +1,174 @@
+"""Attacks made on one network of an experiment, counted on all of them."""
+
+import tempfile
+from argparse import ArgumentError
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.progress import Progress
+
+from callbacks.evaluating import mendable, objectives_of, weights_sha256
+from commands.cards import judge_again
+from commands.config_files import check_config_files
+from commands.messages import parser_message
+from commands.stored_networks import StoredNetwork, load_network
+from comparison.selection import select_runs
+from errors import InputError
+from robustness.attack import Attack, attacks_fingerprint, settings_text
+from robustness.batches import Batch, only_cases
+from robustness.counts import counts_frame, write_counts
+from robustness.engine import Attacker, Plan, evaluate_many, make_plan
+from robustness.network_state import untouched
+from tracking.reading import transfer_folder
+from tracking.store import project_dir
+from tracking.writing import store_file
+
+DEFAULT_CONFIG = project_dir() / "conf" / "robustness" / "transfer.yaml"
+_BATCH = 32
+
+
+def transfer(
+    experiment: str,
+    split: str,
+    *,
+    config: Path | None,
+    cases: int,
+    seed: int,
+    root: Path | None,
+    device: str,
+) -> int:
+    """Make attacks on each network and count them on all.
+
+    Args:
+        experiment: Name of the experiment.
+        split: ``val`` or ``test``.
+        config: YAML with the attacks; None is ``conf/robustness/transfer.yaml``.
+        cases: Of how many cases, the first by name.
+        seed: Seed of the attacks.
+        root: Folder of the tasks' folders; None is that of the training.
+        device: ``auto`` or a name that torch knows.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        InputError: If the experiment, its checkpoints, the attacks or the data are not as expected.
+    """
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    attacks = read_attacks(config or DEFAULT_CONFIG)
+    selection = select_runs(experiment, split)
+    if len(selection.runs) < 2:  # noqa: PLR2004 - from one network to another
+        msg = f"experiment {experiment}: found 1 run, expected two or more to transfer between"
+        raise InputError(msg)
+    chosen_device = _device(device)
+    networks = [load_network(found.run, chosen_device, root) for found in selection.runs]
+    with mendable():
+        plan = make_plan(attacks)
+    kept = sorted(networks[0].data.split_cases(split))[:cases]
+    console.print(
+        f"{len(attacks)} attacks on {len(kept)} cases, made on {len(networks)} networks and "
+        f"counted on each: {plan.cost.backward} backward passes of each slice a network"
+    )
+    slices = sum(len(batch["case"]) for batch in _batches(networks[0], split, kept))
+    with Progress(console=console) as progress, tempfile.TemporaryDirectory() as scratch:
+        for source in networks:
+            task = progress.add_task(f"made on {source.run.name}", total=slices)
+            files = _count(
+                source,
+                networks,
+                plan,
+                split,
+                _batches(source, split, kept),
+                seed=seed,
+                scratch=Path(scratch),
+                on_slices=partial(progress.advance, task),
+            )
+            for victim, file in zip(networks, files, strict=True):
+                store_file(victim.run, file, transfer_folder(split))
+    for network in networks:
+        line = judge_again(network.run, split)
+        if line is not None:
+            console.print(f"{network.run.name}: {line}")
+    console.print(f"Then: python main.py compare --experiment {experiment} --split {split}")
+    return 0
+
+
+def read_attacks(config: Path) -> list[Attack]:
+    """The attacks of a YAML file, as ``robustness.attacks``.
+
+    Raises:
+        InputError: If the file cannot be read or holds anything else.
+    """
+    check_config_files(["--config", str(config)])
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--robustness.attacks", type=list[Attack], required=True)
+    try:
+        found = parser.parse_path(config)
+        attacks: list[Attack] = parser.instantiate_classes(found).robustness.attacks
+    except (ArgumentError, ValueError, TypeError, OSError) as error:
+        raise InputError(f"--config {config}: " + parser_message(str(error))) from error
+    return attacks
+
+
+def _count(
+    source: StoredNetwork,
+    victims: Sequence[StoredNetwork],
+    plan: Plan,
+    split: str,
+    batches: Iterable[Batch],
+    *,
+    seed: int,
+    scratch: Path,
+    on_slices: Callable[[int], None],
+) -> list[Path]:
+    """A file of counts on each victim, named by the source."""
+    with untouched(source.module), mendable():
+        tables = evaluate_many(
+            [victim.module for victim in victims],
+            batches,
+            plan,
+            Attacker(source.module, objectives_of(source.module)),
+            device=next(source.module.parameters()).device,
+            seed=seed,
+            batch_size=_BATCH,
+            on_slices=on_slices,
+        )
+    made_on = {"made_on": source.run.run_id, "made_on_sha256": weights_sha256(source.module)}
+    files = []
+    for victim, table in zip(victims, tables, strict=True):
+        metadata = {
+            "checkpoint_sha256": weights_sha256(victim.module),
+            "attacks": attacks_fingerprint(plan.attacks, seed),
+            "attack_settings": settings_text(plan.attacks),
+            "split_name": split,
+            **victim.data.fingerprints(split),
+            **made_on,
+        }
+        frame = counts_frame([table.partial()], plan.rows, list(victim.module.class_names))
+        folder = scratch / victim.run.run_id
+        folder.mkdir(exist_ok=True)
+        files.append(folder / f"{source.run.run_id}.parquet")
+        write_counts(files[-1], frame, metadata)
+    return files
+
+
+def _batches(network: StoredNetwork, split: str, cases: Sequence[str]) -> Iterator[Batch]:
+    data = network.data
+    loader = data.val_dataloader() if split == "val" else data.test_dataloader()
+    return only_cases(loader, cases)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        msg = f"--device: found {name}, which this machine has not; choose cpu, or leave it out"
+        raise InputError(msg) from error
+    return device
