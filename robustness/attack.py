@@ -49,7 +49,7 @@ class AttackBatch:
     slice_index: Tensor
     counted: Tensor
     objectives: Mapping[str, Objective] = field(default_factory=lambda: OBJECTIVES)
-    _gradients: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _ascents: dict[str, Ascent] = field(default_factory=dict, init=False, repr=False)
     _orders: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def logits(self, image: Tensor) -> Tensor:
@@ -101,11 +101,15 @@ class AttackBatch:
             objective = self._objective(objective)
         return ascent(self.forward, objective, image, self.mask, self.counted)
 
+    def clean_ascent(self, objective: str) -> Ascent:
+        """Value, gradient and logits on the clean images: one pass for all attacks that ask."""
+        if objective not in self._ascents:
+            self._ascents[objective] = self.ascent(objective, self.image)
+        return self._ascents[objective]
+
     def gradient(self, objective: str) -> Tensor:
         """Signed gradient on the clean images, computed once, shape ``(B, C, H, W)``."""
-        if objective not in self._gradients:
-            self._gradients[objective] = self.ascent(objective, self.image).gradient
-        return self._gradients[objective]
+        return self.clean_ascent(objective).gradient
 
     def _objective(self, name: str) -> Objective:
         if name not in self.objectives:
