@@ -21,7 +21,7 @@ COMMANDS = {
     "validate": Command("commands.learning", "score and attack a checkpoint on the validation set"),
     "test": Command("commands.learning", "score and attack a checkpoint on the test set"),
     "compare": Command("commands.compare", "lay all runs of an experiment side by side"),
-    "attack": Command("commands.attack", "make attacks on each network, count them on all others"),
+    "attack": Command("commands.attack", "attack a run or your own network, or transfer attacks"),
     "losses": Command("commands.losses", "list the losses, or check one of your own"),
     "phantom": Command("commands.phantom", "write a made-up task, to try things without data"),
     "ui": Command("commands.ui", "open the store of runs in the browser"),

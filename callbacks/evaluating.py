@@ -2,13 +2,14 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 import torch.distributed
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from errors import InputError
@@ -51,15 +52,36 @@ def split_batches(trainer: Trainer, split: str) -> Iterator[Batch]:
         yield moved
 
 
+def heeding_sigterm(trainer: Trainer, advance: Callable[[int], None]) -> Callable[[int], None]:
+    """A function to call after each batch of slices: it moves a bar on, and ends on SIGTERM.
+
+    Lightning notes the signal and acts on it between batches of its own loops alone.
+
+    Args:
+        trainer: Notes the signal.
+        advance: Takes the number of slices that are done.
+    """
+
+    def after_slices(slices: int) -> None:
+        if trainer.received_sigterm:
+            raise SIGTERMException
+        advance(slices)
+
+    return after_slices
+
+
 def objectives_of(module: LightningModule) -> Mapping[str, Objective]:
     """The objectives that attacks may use: those of ``robustness``, and the module's own loss.
 
     Args:
         module: Any module; one with ``image_losses(logits, target, valid) -> (B,)`` adds
-            ``training_loss``.
+            ``training_loss``, unless it is ``exclusive``: a loss of a softmax needs more than the
+            leads that its ``forward`` gives.
     """
     own: Any = getattr(module, "image_losses", None)
-    return OBJECTIVES if own is None else {**OBJECTIVES, TRAINING_LOSS: own}
+    if own is None or getattr(module, "exclusive", False):
+        return OBJECTIVES
+    return {**OBJECTIVES, TRAINING_LOSS: own}
 
 
 def gather(part: Any) -> list[Any]:  # noqa: ANN401 (whatever is handed in comes back as a list)
@@ -105,10 +127,17 @@ def weights_sha256(module: torch.nn.Module) -> str:
 
 
 @contextmanager
-def mendable() -> Iterator[None]:
-    """What attacks refuse (too many pixels, a network that diverged) is the user's to mend."""
+def mendable(option: str = "--robustness.attacks") -> Iterator[None]:
+    """What attacks refuse (too many pixels, a network that diverged) is the user's to mend.
+
+    Args:
+        option: Where the attacks come from.
+
+    Raises:
+        InputError: In place of ValueError.
+    """
     try:
         yield
     except ValueError as error:
-        msg = f"--robustness.attacks: {error}; change the attacks or the network"
+        msg = f"{option}: {error}; change the attacks or the network"
         raise InputError(msg) from error

@@ -15,12 +15,14 @@ from pictures.masks import masks_figure
 from pictures.saliency import saliency_figure
 from pictures.shrinking import shrinking_figure
 from pictures.style import to_png_bytes
+from robustness.calibration import ece, write_calibration
 from robustness.counts import CLEAN, write_counts
 from robustness.curves import areas, mean_curves
 from robustness.distances import distances_frame, median_distances, write_distances
 from robustness.snapshots import Snapshot, save_snapshots
 from tracking.logger import RunLogger
 from tracking.reading import (
+    CALIBRATION_FILE,
     CARD_COUNTS_FILE,
     COUNTS_FILE,
     DISTANCES_FILE,
@@ -41,6 +43,7 @@ class Evaluation:
         metadata: Fingerprints of what it was measured on.
         snapshots: Raw maps for the pictures.
         distances: Table of distances, without rows where no attack measures any.
+        calibration: Table of how probabilities fit the truth; without rows where it is not kept.
     """
 
     split: str
@@ -49,6 +52,7 @@ class Evaluation:
     metadata: dict[str, str]
     snapshots: list[Snapshot]
     distances: pd.DataFrame = field(default_factory=lambda: distances_frame([]))
+    calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def record_evaluation(logger: RunLogger, found: Evaluation) -> None:
@@ -59,7 +63,11 @@ def record_evaluation(logger: RunLogger, found: Evaluation) -> None:
         found: What was measured.
     """
     curves = mean_curves(found.frame)
-    scalars = {**_scalars(found.split, curves), **_distance_scalars(found)}
+    scalars = {
+        **_scalars(found.split, curves),
+        **_distance_scalars(found),
+        **_calibration_scalars(found),
+    }
     logger.log_metrics(scalars, found.epoch)
     with tempfile.TemporaryDirectory() as scratch:
         counts = Path(scratch, COUNTS_FILE)
@@ -69,6 +77,10 @@ def record_evaluation(logger: RunLogger, found: Evaluation) -> None:
             distances = Path(scratch, DISTANCES_FILE)
             write_distances(distances, found.distances, found.metadata)
             logger.log_file(distances, robustness_folder(found.split))
+        if len(found.calibration):
+            calibration = Path(scratch, CALIBRATION_FILE)
+            write_calibration(calibration, found.calibration, found.metadata)
+            logger.log_file(calibration, robustness_folder(found.split))
         if found.snapshots:
             maps = Path(scratch, SNAPSHOTS_FILE)
             save_snapshots(maps, found.snapshots)
@@ -113,6 +125,20 @@ def _distance_scalars(found: Evaluation) -> dict[str, float]:
         if math.isfinite(median):
             scalars[f"{key}/median_distance_at_{at}"] = median
     return scalars
+
+
+def _calibration_scalars(found: Evaluation) -> dict[str, float]:
+    """Expected calibration error, clean and at each attack's last point."""
+    if not len(found.calibration):
+        return {}
+    errors = ece(found.calibration)
+    last = errors.groupby("attack", sort=False).tail(1)
+    pairs = zip(last["attack"], last["ece"], strict=True)
+    return {
+        f"{found.split}/ece" if attack == CLEAN else f"{found.split}/{attack}/ece": float(value)
+        for attack, value in pairs
+        if math.isfinite(value)
+    }
 
 
 def record_card(logger: RunLogger, split: str, card: Card, metadata: Mapping[str, str]) -> None:

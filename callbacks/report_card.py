@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import pandas as pd
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks.evaluating import class_names, gather, network_forward, split_batches
+from callbacks.evaluating import (
+    class_names,
+    gather,
+    heeding_sigterm,
+    network_forward,
+    split_batches,
+)
 from callbacks.progress import progress, say
 from robustness.attack import attacks_fingerprint, settings_text
 from robustness.batches import Batch, only_cases
@@ -63,10 +69,12 @@ def make_card(
         ValueError: If a gradient is not finite.
     """
     forward = network_forward(trainer, module)
+    # One of each beside the attacks, for zeros in the gradient and saturated outputs.
+    forward_passes, backward_passes = (count + 1 for count in plan.cost)
     say(
         trainer,
         f"Report card on {split}: {len(plan.attacks)} attacks on {len(cases)} cases, "
-        f"{plan.cost.forward} forward and {plan.cost.backward} backward passes of each slice",
+        f"{forward_passes} forward and {backward_passes} backward passes of each slice",
     )
     with progress(trainer, "Report card", slices) as advance:
         table = evaluate(
@@ -76,7 +84,7 @@ def make_card(
             device=module.device,
             seed=seed,
             batch_size=batch_size,
-            on_slices=advance,
+            on_slices=heeding_sigterm(trainer, advance),
         )
     own = gradient_health(
         forward, _kept(trainer, split, cases), device=module.device, batch_size=batch_size

@@ -19,6 +19,7 @@ from callbacks.progress import RunProgressBar, say
 from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState, run_logger
 from callbacks.save_config import SaveConfig
+from commands.attack_classes import attack_classes
 from commands.checkpoints import CheckpointInfo, read_checkpoint, settings_file
 from commands.config_files import check_config_files
 from commands.loss_label import loss_label
@@ -27,7 +28,6 @@ from commands.quiet import quiet_libraries
 from datamodules.datamodule import DecathlonDataModule
 from errors import InputError
 from lightning_module.module import SegmentationModule
-from robustness.pixel_attacks import CountAttack, LevelAttack
 from tracking.store import project_dir, runs_dir
 
 DEFAULT_CONFIG = project_dir() / "conf" / "default.yaml"
@@ -47,8 +47,24 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: If options, files or data are not as expected.
     """
+    return run_cli(arguments, SegStressCLI)
+
+
+def run_cli(arguments: Sequence[str], cli: "type[SegStressCLI]") -> int:
+    """Run one of Lightning's commands by a CLI of this module.
+
+    Args:
+        arguments: The command and its options.
+        cli: The CLI.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        InputError: If options, files or data are not as expected.
+    """
     quiet_libraries()
-    SegStressCLI(
+    cli(
         SegmentationModule,
         DecathlonDataModule,
         args=list(arguments),
@@ -73,7 +89,7 @@ class OneLineParser(LightningArgumentParser):
             # A parser within: the one around it adds which option it was.
             super().error(message, ex)
         options = list(self._option_string_actions)
-        attacks = [f"{kind.__module__}.{kind.__name__}" for kind in (LevelAttack, CountAttack)]
+        attacks = [f"{kind.__module__}.{kind.__name__}" for kind in attack_classes()]
         raise InputError(parser_message(message, options, attacks)) from ex
 
 
@@ -81,6 +97,7 @@ class SegStressCLI(LightningCLI):
     """LightningCLI whose checkpoints bring their settings, below those that a user gives."""
 
     checkpoint: CheckpointInfo | None = None
+    needs_checkpoint = True  # of an evaluation
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -92,6 +109,7 @@ class SegStressCLI(LightningCLI):
         """Add the attacks and what follows from the data."""
         parser.add_lightning_class_args(RobustnessCallback, "robustness")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("data.max_pixel", "robustness.max_pixel")
         for name in ("class_names", "in_channels"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         parser.add_argument(
@@ -111,7 +129,7 @@ class SegStressCLI(LightningCLI):
             _check_length(self.config.fit.trainer)
         path = self.config[command].get("ckpt_path")
         if path is None:
-            if command != "fit":
+            if command != "fit" and self.needs_checkpoint:
                 msg = (
                     f"--ckpt_path: {command} needs a checkpoint, found none; give "
                     f"{runs_dir()}/checkpoints/<run id>/last.ckpt"
@@ -205,6 +223,11 @@ class SegStressCLI(LightningCLI):
             for name in ("seed_everything", "model", "data", "robustness", "trainer")
         }
 
+    def _loss_of_run(self) -> str:
+        """What the network was trained with, as runs are told apart by."""
+        chosen = self.config[self.subcommand]
+        return loss_label(chosen.model, chosen.data.case_weights)
+
     def _describe_run(self, trainer: Trainer) -> None:
         logger = run_logger(trainer)
         if logger is None:
@@ -213,7 +236,7 @@ class SegStressCLI(LightningCLI):
         network = chosen.model.get("network")
         params = {
             "task": chosen.data.task,
-            "loss": loss_label(chosen.model, chosen.data.case_weights),
+            "loss": self._loss_of_run(),
             "seed": int(chosen.seed_everything),
             "fold": chosen.data.fold,
             "network": "unet" if network is None else network.class_path.rpartition(".")[2],
@@ -226,6 +249,31 @@ class SegStressCLI(LightningCLI):
         logger.describe(params, {})
         if self.checkpoint is not None and self.checkpoint.run_id is not None:
             logger.adopt(self.checkpoint.run_id, evaluate=self.subcommand != "fit")
+
+
+class AttackCLI(SegStressCLI):
+    """Attacks a network that was trained elsewhere: there is no checkpoint of a run."""
+
+    needs_checkpoint = False
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what the runs of a network are told apart by."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument(
+            "--trained_with",
+            type=str | None,
+            default=None,
+            help="Loss that the network was trained with, if it is known: the runs of a "
+            "comparison are told apart by it. The name of the network if left out.",
+        )
+
+    def _loss_of_run(self) -> str:
+        chosen = self.config[self.subcommand]
+        if chosen.trained_with:
+            return str(chosen.trained_with)
+        network = chosen.model.network
+        path = network.get("init_args", {}).get("path")
+        return network.class_path.rpartition(".")[2] if path is None else Path(path).name
 
 
 def _of_loss(name: str) -> bool:

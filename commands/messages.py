@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LONGEST = 400
+_FEW = 4  # classes that are named as examples
 _KEY = r'Parser key "(?P<key>[^"]+)": '
 _TYPE = re.compile(_KEY + r"Expected a <class '(?P<type>\w+)'>\. Got value: (?P<found>.*)")
 _CHOICE = re.compile(
@@ -94,6 +95,6 @@ def _subtype(kind: re.Match[str]) -> str:
 def _unknown_class(found: str, classes: Iterable[str]) -> str:
     by_name = {path.rpartition(".")[2]: path for path in classes}
     near = get_close_matches(found.rpartition(".")[2], by_name, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    known = ", ".join(by_name.values()) or "package.module.Class"
+    hint = f" (did you mean {by_name[near[0]]}?)" if near else ""
+    known = ", ".join(list(by_name.values())[:_FEW]) or "package.module.Class"
     return f"found class {found}{hint}, expected the import path of one, such as {known}"

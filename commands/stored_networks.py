@@ -13,12 +13,13 @@ from commands.messages import parser_message
 from datamodules.datamodule import DecathlonDataModule
 from errors import InputError
 from lightning_module.module import SegmentationModule
+from lightning_module.stored_network import StoredNetwork
 from tracking.reading import StoredRun
 from tracking.store import runs_dir
 
 
 @dataclass(frozen=True)
-class StoredNetwork:
+class LoadedNetwork:
     """A run's network with the weights of its last epoch, and the data it was made with.
 
     Attributes:
@@ -32,7 +33,7 @@ class StoredNetwork:
     data: DecathlonDataModule
 
 
-def load_network(run: StoredRun, device: torch.device, root: Path | None = None) -> StoredNetwork:
+def load_network(run: StoredRun, device: torch.device, root: Path | None = None) -> LoadedNetwork:
     """Build a run's network and data again.
 
     Args:
@@ -49,8 +50,8 @@ def load_network(run: StoredRun, device: torch.device, root: Path | None = None)
     path = runs_dir() / "checkpoints" / run.run_id / "last.ckpt"
     if not path.is_file():
         msg = (
-            f"run {run.name} ({run.run_id[:8]}): its checkpoint {path} is missing; train it again, "
-            "or leave it out with --runs"
+            f"run {run.name} ({run.run_id[:8]}): its checkpoint {path} is missing; put it back, "
+            "or delete the run"
         )
         raise InputError(msg)
     info = read_checkpoint(path)
@@ -59,7 +60,44 @@ def load_network(run: StoredRun, device: torch.device, root: Path | None = None)
     stored = torch.load(path, map_location="cpu", weights_only=True)
     module.on_load_checkpoint(stored)
     module.load_state_dict(stored["state_dict"])
-    return StoredNetwork(run, module.eval().to(device), data)
+    return LoadedNetwork(run, module.eval().to(device), data)
+
+
+def find_checkpoint(run: str) -> Path:
+    """The checkpoint of a run's last epoch.
+
+    Args:
+        run: Id of the run, or the first letters of it.
+
+    Raises:
+        InputError: If no run, or more than one, begins so.
+    """
+    folder = runs_dir() / "checkpoints"
+    found = sorted(path for path in folder.glob("*/last.ckpt") if path.parent.name.startswith(run))
+    if len(found) != 1 or not run:
+        names = ", ".join(path.parent.name[:8] for path in found[:5]) or "none"
+        msg = (
+            f"--run: found {len(found)} checkpoints of runs that begin with {run!r} under {folder} "
+            f"({names}), expected one; give more of the id, or --ckpt_path"
+        )
+        raise InputError(msg)
+    return found[0]
+
+
+def network_options(network: str) -> list[str]:
+    """Options of Lightning's commands that make a network the one to be looked at.
+
+    Args:
+        network: A class as ``package.module.Class``, or a file that a network was stored in.
+    """
+    path = Path(network).expanduser()
+    if path.suffix in {".pt", ".pt2", ".pth", ".ts"} or path.exists():
+        kind = f"{StoredNetwork.__module__}.{StoredNetwork.__name__}"
+        stored = ["--model.network", kind, "--model.network.init_args.path", str(path.absolute())]
+        # Looked at now: the command line's parser would bury what is wrong with it.
+        StoredNetwork(1, 1, str(path))
+        return stored
+    return ["--model.network", network]
 
 
 def _data(info: CheckpointInfo, root: Path | None) -> DecathlonDataModule:

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from callbacks.evaluating import mendable, objectives_of, weights_sha256
-from commands.cards import judge_again
+from commands.attack_classes import attack_classes
+from commands.cards import judge_again, like_the_cards
 from commands.config_files import check_config_files
 from commands.messages import parser_message
-from commands.stored_networks import StoredNetwork, load_network
+from commands.stored_networks import LoadedNetwork, load_network
 from comparison.selection import select_runs
 from errors import InputError
 from robustness.attack import Attack, attacks_fingerprint, settings_text
@@ -23,7 +24,7 @@ from robustness.batches import Batch, only_cases
 from robustness.counts import counts_frame, write_counts
 from robustness.engine import Attacker, Plan, evaluate_many, make_plan
 from robustness.network_state import untouched
-from tracking.reading import transfer_folder
+from tracking.reading import fetch_card_counts, transfer_folder
 from tracking.store import project_dir
 from tracking.writing import store_file
 
@@ -64,14 +65,17 @@ def transfer(
     if len(selection.runs) < 2:  # noqa: PLR2004 - from one network to another
         msg = f"experiment {experiment}: found 1 run, expected two or more to transfer between"
         raise InputError(msg)
+    cards = [fetch_card_counts(found.run, split) for found in selection.runs]
+    attacks, least = like_the_cards(attacks, [card for card in cards if card is not None])
+    cases = max(cases, least)
     chosen_device = _device(device)
     networks = [load_network(found.run, chosen_device, root) for found in selection.runs]
-    with mendable():
+    with mendable("--config"):
         plan = make_plan(attacks)
     kept = sorted(networks[0].data.split_cases(split))[:cases]
     console.print(
-        f"{len(attacks)} attacks on {len(kept)} cases, made on {len(networks)} networks and "
-        f"counted on each: {plan.cost.backward} backward passes of each slice a network"
+        f"{len(attacks)} attacks on {len(kept)} cases, made on each of {len(networks)} networks "
+        f"and counted on all: {_passes(plan, len(networks))} of each slice"
     )
     slices = sum(len(batch["case"]) for batch in _batches(networks[0], split, kept))
     with Progress(console=console) as progress, tempfile.TemporaryDirectory() as scratch:
@@ -97,6 +101,13 @@ def transfer(
     return 0
 
 
+def _passes(plan: Plan, networks: int) -> str:
+    """What a transfer takes: attacks on each network, each disturbance through all of them."""
+    found, counted = plan.cost, len(plan.rows)
+    forward = networks * (found.forward - counted + networks * counted)
+    return f"{forward:,} forward and {networks * found.backward:,} backward passes"
+
+
 def read_attacks(config: Path) -> list[Attack]:
     """The attacks of a YAML file, as ``robustness.attacks``.
 
@@ -110,13 +121,16 @@ def read_attacks(config: Path) -> list[Attack]:
         found = parser.parse_path(config)
         attacks: list[Attack] = parser.instantiate_classes(found).robustness.attacks
     except (ArgumentError, ValueError, TypeError, OSError) as error:
-        raise InputError(f"--config {config}: " + parser_message(str(error))) from error
+        names = [f"{kind.__module__}.{kind.__name__}" for kind in attack_classes()]
+        message = parser_message(str(error), classes=names)
+        msg = f"--config {config}: {message}"
+        raise InputError(msg) from error
     return attacks
 
 
 def _count(
-    source: StoredNetwork,
-    victims: Sequence[StoredNetwork],
+    source: LoadedNetwork,
+    victims: Sequence[LoadedNetwork],
     plan: Plan,
     split: str,
     batches: Iterable[Batch],
@@ -126,7 +140,7 @@ def _count(
     on_slices: Callable[[int], None],
 ) -> list[Path]:
     """A file of counts on each victim, named by the source."""
-    with untouched(source.module), mendable():
+    with untouched(source.module), mendable("--config"):
         tables = evaluate_many(
             [victim.module for victim in victims],
             batches,
@@ -156,7 +170,7 @@ def _count(
     return files
 
 
-def _batches(network: StoredNetwork, split: str, cases: Sequence[str]) -> Iterator[Batch]:
+def _batches(network: LoadedNetwork, split: str, cases: Sequence[str]) -> Iterator[Batch]:
     data = network.data
     loader = data.val_dataloader() if split == "val" else data.test_dataloader()
     return only_cases(loader, cases)

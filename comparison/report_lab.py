@@ -9,15 +9,24 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from comparison.attack_losses import attack_loss_figures, attack_loss_table
-from comparison.figures import point_words
+from comparison.attack_scores import attack_score_tables
+from comparison.figures import attack_names, point_words
 from comparison.report_cards import FIGURE, CardRow, ReportCards, report_card_picture, report_cards
 from comparison.report_page import image_html
+from comparison.report_scores import scores_section
 from comparison.selection import Selection
 from comparison.transfers import Transfers, transfer_figures, transfers
 from comparison.worst_cases import WorstCases, worst_case_figures, worst_cases
 from pictures.report_card import LOOKS, Mark
 
-TABLES = ("report_card.csv", "worst_case.csv", "attack_loss.csv", "transfer.csv")
+TABLES = (
+    "report_card.csv",
+    "worst_case.csv",
+    "attack_loss.csv",
+    "transfer.csv",
+    "attack_scores.csv",
+    "point_scores.csv",
+)
 
 _TEST = "python main.py test --ckpt_path ..."
 _LOOKS = {"pass": "pass", "fail": "fail", "not applicable": "none"}
@@ -39,7 +48,7 @@ class Lab:
 
 
 def attack_lab(selection: Selection, curves: Mapping[str, pd.DataFrame]) -> Lab:
-    """Report cards, worst cases, attack losses and transfer, each where the runs hold it.
+    """Scores of each attack; cards, worst cases, attack losses, transfer where runs hold them.
 
     Args:
         selection: The runs.
@@ -49,9 +58,15 @@ def attack_lab(selection: Selection, curves: Mapping[str, pd.DataFrame]) -> Lab:
         InputError: If a stored file cannot be read.
     """
     lab, missing = Lab(), []
-    card_file, worst_file, loss_file, transfer_file = TABLES
+    card_file, worst_file, loss_file, transfer_file, score_file, point_file = TABLES
     settings = selection.attack_settings()
     unknown = "" if settings else " with the attacks' settings stored, which these runs have not"
+
+    scores = attack_score_tables(selection)
+    lab.tables |= {score_file: scores.attacks, point_file: scores.points}
+    lab.sections += scores_section(scores, attack_names(curves), (score_file, point_file))
+    if not scores.calibrated:
+        missing.append(("Calibration (ECE): no run has stored it", _TEST))
 
     cards = report_cards(selection)
     if cards is None:
@@ -138,8 +153,9 @@ def _mark(mark: Mark | None, note: str) -> str:
 def _worst_section(worst: WorstCases, figures: Mapping[str, bytes]) -> str:
     return (
         "<h2>Worst case over attacks</h2><p>An attacker who may choose: of each volume, class and "
-        "seed the lowest Dice that any of several attacks of equal budget leaves. The tables show "
-        "the largest budget that all of them have, each attack alone, and of how many volumes it "
+        "seed the lowest Dice that any of several attacks of equal budget leaves, in any of its "
+        "repeats. The tables show the largest budget that all of them have, each attack alone (the "
+        "lowest of its repeats, where curves show their mean), and of how many volumes it "
         "was the worst (of several that are equally bad, the first). All points are in "
         f"{TABLES[1]}.</p>"
         + "".join(

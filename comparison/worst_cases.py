@@ -12,7 +12,7 @@ from comparison.statistics import point_means, scored_curves
 from lightning_module.keys import unique_slugs
 from robustness.counts import CLEAN
 from robustness.curves import case_dice
-from robustness.worst_case import ensembles, worst_case
+from robustness.worst_case import ensembles, lowest_dice, worst_case
 
 _SCORES = ["dice", "low", "high", "seed_low", "seed_high", "seeds", "cases"]
 
@@ -26,8 +26,9 @@ class WorstCases:
         curves: Of each loss the clean point and the worst case of each ensemble, as from
             :func:`comparison.statistics.scored_curves`, ``attack`` being the ensemble.
         table: One row an ensemble, point, loss and attack, with ``dice`` of the worst case and its
-            intervals, ``attack_dice`` of the attack alone, and ``worst_share``: of how many cases
-            (and classes and seeds) it was the worst, the first named where several were.
+            intervals, ``attack_dice`` of the attack alone (likewise in the repeat that leaves each
+            case least), and ``worst_share``: of how many cases (and classes and seeds) it was the
+            worst, the first named where several were.
     """
 
     members: dict[str, list[str]]
@@ -53,7 +54,7 @@ def worst_cases(selection: Selection) -> WorstCases | None:
         curves[loss] = scored_curves(
             [_scored(compared, worst, index) for index, compared in enumerate(runs)]
         )
-        alone = point_means([case_dice(compared.counts.frame) for compared in runs])
+        alone = point_means([lowest_dice(compared.counts.frame) for compared in runs])
         rows += [
             _rows(loss, name, curves[loss], pd.concat(found), alone[alone["attack"].isin(attacks)])
             for (name, attacks), found in zip(members.items(), worst.values(), strict=True)

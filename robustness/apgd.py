@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robustness.attack import AttackBatch, Passes
+from robustness.best import Best, chosen
 from robustness.norms import Budget, steepest
 from robustness.pgd import RandomStarts
 
@@ -57,7 +58,7 @@ class Apgd(RandomStarts):
                 walk.check()
         image = walk.next_image()
         walk.arrive(image, batch.value(self.objective, image), gradient)
-        return walk.best_image, walk.best_value
+        return walk.best.image, walk.best.value
 
 
 class _Walk:
@@ -65,8 +66,10 @@ class _Walk:
 
     def __init__(self, within: Budget, image: Tensor, value: Tensor, gradient: Tensor) -> None:
         self.within = within
-        self.image = self.before = self.best_image = image
-        self.value = self.best_value = self.best_value_then = value
+        self.best = Best(image)
+        self.best.show(image, value)
+        self.image = self.before = image
+        self.value = self.best_value_then = value
         self.gradient = self.best_gradient = gradient
         self.step_size = torch.full_like(value, 2 * within.epsilon)
         self.halved = torch.zeros_like(value, dtype=torch.bool)
@@ -90,21 +93,19 @@ class _Walk:
         self.taken += 1
         self.first = False
         self.before, self.image, self.value, self.gradient = self.image, image, value, gradient
-        better = value > self.best_value
-        self.best_image = _chosen(better, image, self.best_image)
-        self.best_value = torch.where(better, value, self.best_value)
-        self.best_gradient = _chosen(better, gradient, self.best_gradient)
+        better = self.best.show(image, value)
+        self.best_gradient = chosen(better, gradient, self.best_gradient)
 
     def check(self) -> None:
         """Halve the step size and go back to the best point where the last steps did not help."""
         few = self.risen < RISING_SHARE * self.taken
-        stuck = ~self.halved & (self.best_value == self.best_value_then)
+        stuck = ~self.halved & (self.best.value == self.best_value_then)
         self.halved = few | stuck
         self.step_size = torch.where(self.halved, self.step_size / 2, self.step_size)
-        self.image = _chosen(self.halved, self.best_image, self.image)
-        self.gradient = _chosen(self.halved, self.best_gradient, self.gradient)
-        self.value = torch.where(self.halved, self.best_value, self.value)
-        self.best_value_then = self.best_value
+        self.image = chosen(self.halved, self.best.image, self.image)
+        self.gradient = chosen(self.halved, self.best_gradient, self.gradient)
+        self.value = torch.where(self.halved, self.best.value, self.value)
+        self.best_value_then = self.best.value
         self.risen = torch.zeros_like(self.risen)
         self.taken = 0
 
@@ -129,7 +130,3 @@ def checkpoints(steps: int) -> Iterator[int]:
         last = stop
         stretch = max(stretch - 0.03, 0.06)
         share += stretch
-
-
-def _chosen(condition: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    return torch.where(condition[:, None, None, None], first, second)

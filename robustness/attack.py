@@ -5,7 +5,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, NamedTuple, NoReturn
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from robustness.keyed_random import counter_hashes, slice_keys, uniforms
 from robustness.objectives import OBJECTIVES, Objective
 from robustness.ranking import rank_by_score
-from robustness.saliency import Ascent, Forward, ascent, check_logits
+from robustness.saliency import Ascent, Forward, ascent, ascents, check_logits
 
 # Which gradient orders the pixels, and whether its sign counts.
 GRADIENT_RANKINGS: dict[str, tuple[str, bool]] = {
@@ -100,6 +100,30 @@ class AttackBatch:
         if isinstance(objective, str):
             objective = self._objective(objective)
         return ascent(self.forward, objective, image, self.mask, self.counted)
+
+    def ascents(self, objectives: Sequence[str | Objective], image: Tensor) -> tuple[Ascent, ...]:
+        """One forward pass and a backward pass for each objective at some images.
+
+        Args:
+            objectives: Names among ``objectives``, or objectives themselves.
+            image: As many images as the batch has, shape ``(B, C, H, W)``.
+
+        Returns:
+            Value, gradient and logits for each objective, in order.
+
+        Raises:
+            ValueError: As in :meth:`ascent`.
+        """
+        found = [self._objective(one) if isinstance(one, str) else one for one in objectives]
+        return ascents(self.forward, found, image, self.mask, self.counted)
+
+    def movable(self, *, valid_only: bool) -> Tensor:
+        """Where pixels may change: bool, shape ``(B, 1, H, W)``.
+
+        Args:
+            valid_only: Whether padding is left alone; else every pixel may change.
+        """
+        return self.valid if valid_only else torch.ones_like(self.valid)
 
     def clean_ascent(self, objective: str) -> Ascent:
         """Value, gradient and logits on the clean images: one pass for all attacks that ask."""
@@ -232,9 +256,25 @@ class Attack(ABC):
         """Objectives whose gradient on the clean slices it takes: attacks share these passes."""
         return frozenset()
 
+    @property
+    def objective_names(self) -> frozenset[str]:
+        """Objectives that it looks up by name."""
+        own = getattr(self, "objective", None)
+        return self.clean_gradients if own is None else self.clean_gradients | {own}
+
     def degenerate(self, batch: AttackBatch) -> Tensor:
         """True for images on which the attack has nothing to go by; bool, shape ``(B,)``."""
         return torch.zeros(batch.image.shape[0], dtype=torch.bool, device=batch.image.device)
+
+    def check_among(self, attacks: Sequence["Attack"]) -> None:  # noqa: B027
+        """Refuse settings that do not fit the other attacks of an evaluation.
+
+        Args:
+            attacks: All attacks of the evaluation, this one included.
+
+        Raises:
+            ValueError: If a setting refers to an attack that is not there or does not fit.
+        """
 
     def refuse(self, what: str, found: object, expected: str) -> NoReturn:
         """Raise ValueError on a setting that makes no sense."""
@@ -260,6 +300,21 @@ class Attack(ABC):
         near = get_close_matches(found, options, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         self.refuse(what, found, f"{other}one of {', '.join(options)}{hint}")
+
+    def check_unused(self, names: Collection[str], why: str) -> None:
+        """Refuse options that are set although they have no effect.
+
+        Args:
+            names: The options.
+            why: Which setting makes them idle, such as ``value is 0.2``.
+
+        Raises:
+            ValueError: If one of them is not at its default.
+        """
+        for option in fields(self):
+            if option.name in names and getattr(self, option.name) != option.default:
+                found = getattr(self, option.name)
+                self.refuse(option.name, found, f"{option.default!r}: no effect where {why}")
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides what the attack does, as plain values."""

@@ -16,7 +16,7 @@ _OBJECTIVE = "balanced_bce"
 
 
 def card_attacks(low: float, high: float, steps: int = 20) -> list[Attack]:
-    """The attacks of a report card, in the maximum norm and in valid pixels.
+    """The attacks of a report card, in valid pixels; directed ones in the maximum norm.
 
     Args:
         low: Lowest intensity that an attack may use.
@@ -39,6 +39,6 @@ def card_attacks(low: float, high: float, steps: int = 20) -> list[Attack]:
         # Cross-entropy would give up some of the truth for many false positives.
         Apgd(UNBOUNDED, whole, objective="soft_dice", steps=2 * steps, low=low, high=high),
         SquareSearch(SQUARE, budgets, objective=_OBJECTIVE, queries=_QUERIES, low=low, high=high),
-        CountAttack(TOP, counts=(_PIXELS,), value=high),
+        CountAttack(TOP, counts=(_PIXELS,), value=high, valid_only=True),
         CountAttack(RANDOM, counts=(_PIXELS,), value=high, ranking="random", repeats=5),
     ]

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from robustness.attack import Attack, AttackBatch, Passes, check_name
-from robustness.corruption_kinds import DRAWS, KINDS, Draw
-from robustness.keyed_random import counter_hashes, slice_keys
+from robustness.corruption_kinds import KINDS
+from robustness.corruption_models import Draw
+from robustness.keyed_random import absorb, slice_keys
 
 _MOST_SEVERE = 5
+# Which slices, and the rows and columns of their box.
+Box = tuple[Tensor, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class CorruptionAttack(Attack):
     """Corrupts slices as a scanner does, in five severities; the strengths stand in ``KINDS``.
 
     The scan is the box around a slice's valid pixels: what lies in the padding neither changes nor
-    has a share in the result. It is made on the host, so that it is the same on every device.
+    has a share in the result. All slices with the same box are corrupted at once on their device.
     Values are not clipped: nothing but the model of a kind decides them, and magnitudes (Rician
     noise, ghosting) never fall below ``low``.
 
@@ -81,51 +84,49 @@ class CorruptionAttack(Attack):
 
     def disturb(self, batch: AttackBatch, seed: int) -> Iterator[tuple[int, int, Tensor]]:
         """The same draw at each severity of a repeat; see :meth:`Attack.disturb`."""
-        image = batch.image.cpu()
-        region = batch.valid.cpu() if self.valid_only else torch.ones_like(batch.valid).cpu()
-        boxes = [_box(one) for one in region]
+        region = batch.movable(valid_only=self.valid_only)
+        boxes = _boxes(region)
         for repeat in range(self.repeats):
-            draws = self._draws(batch, seed, repeat)
+            keys = absorb(
+                slice_keys(seed, f"{self.name}/draw", batch.case_keys, batch.slice_index), repeat
+            )
             for index, severity in enumerate(self.severities):
-                corrupted = self._corrupted(image, region, boxes, draws, severity)
-                yield index, repeat, corrupted.to(batch.image.device)
-
-    def _draws(self, batch: AttackBatch, seed: int, repeat: int) -> list[Draw]:
-        """The random numbers of each slice."""
-        keys = slice_keys(seed, f"{self.name}/state", batch.case_keys, batch.slice_index)
-        # MONAI's random states take 32 bits.
-        states = (counter_hashes(keys, repeat, 1)[:, 0] & 0xFFFFFFFF).tolist()
-        uniforms = batch.uniforms(seed, f"{self.name}/draw", repeat, DRAWS).cpu()
-        pairs = zip(states, uniforms, strict=True)
-        return [Draw(self.low, self.high, state, row) for state, row in pairs]
+                yield index, repeat, self._corrupted(batch.image, region, boxes, keys, severity)
 
     def _corrupted(
-        self,
-        image: Tensor,
-        region: Tensor,
-        boxes: list[tuple[slice, slice] | None],
-        draws: list[Draw],
-        severity: int,
+        self, image: Tensor, region: Tensor, boxes: list[Box], keys: Tensor, severity: int
     ) -> Tensor:
         corrupted = image.clone()
         if severity == 0:
             return corrupted
         kind = KINDS[self.kind]
-        for row, (box, draw) in enumerate(zip(boxes, draws, strict=True)):
-            if box is None:
-                continue
-            part = (slice(None), *box)
-            found = kind.apply(image[row][part].clone(), kind.strengths[severity - 1], draw)
-            corrupted[row][part] = torch.where(region[row][part], found, image[row][part])
+        for slices, rows, columns in boxes:
+            scans = image[slices, :, rows, columns]
+            draw = Draw(self.low, self.high, keys[slices])
+            found = kind.apply(scans, kind.strengths[severity - 1], draw)
+            inside = region[slices, :, rows, columns]
+            corrupted[slices, :, rows, columns] = torch.where(inside, found, scans)
         return corrupted
 
 
-def _box(valid: Tensor) -> tuple[slice, slice] | None:
-    """Rows and columns of the smallest box around what is True in ``(1, H, W)``, if anything is."""
-    if not valid.any():
-        return None
-    spans = []
-    for other in (1, 0):
-        inside = valid[0].any(dim=other).nonzero()
-        spans.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    return spans[0], spans[1]
+def _boxes(region: Tensor) -> list[Box]:
+    """The smallest boxes around what is True in ``(B, 1, H, W)``, each with its slices.
+
+    Slices without anything are in none. Slices of one case have one box, so that there are about as
+    many as there are cases in a batch.
+    """
+    ends = []
+    for lines in (region[:, 0].any(dim=2), region[:, 0].any(dim=1)):
+        places = torch.arange(lines.shape[1], device=region.device).expand_as(lines)
+        ends += [
+            places.masked_fill(~lines, lines.shape[1]).amin(dim=1),
+            places.masked_fill(~lines, -1).amax(dim=1) + 1,
+        ]
+    found, which = torch.stack(ends, dim=1).unique(  # type: ignore[no-untyped-call]
+        dim=0, return_inverse=True
+    )
+    return [
+        ((which == number).nonzero()[:, 0], slice(top, bottom), slice(left, right))
+        for number, (top, bottom, left, right) in enumerate(found.tolist())
+        if top < bottom
+    ]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from robustness.calibration import CalibrationTable
 from robustness.distances import DistanceTable
 from robustness.parquet import read_table
 
@@ -103,10 +104,12 @@ class CountTable:
 
     Attributes:
         distances: What attacks of least length measure beside the counts, slice by slice.
+        calibration: How probabilities fit the truth, of the same rows.
     """
 
     def __init__(self, rows: Sequence[Row], device: torch.device) -> None:
         self.distances = DistanceTable()
+        self.calibration = CalibrationTable(rows, device)
         self._rows = len(rows)
         self._device = device
         self._slots: dict[str, int] = {}

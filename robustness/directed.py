@@ -100,7 +100,7 @@ class EpsilonAttack(Attack):
 
     def budget(self, batch: AttackBatch, epsilon: float) -> Budget:
         """Where the images may be at one epsilon."""
-        movable = batch.valid if self.valid_only else torch.ones_like(batch.valid)
+        movable = batch.movable(valid_only=self.valid_only)
         return budget(batch.image, movable, self.low, self.high, epsilon, self.norm)
 
     @property
@@ -274,15 +274,28 @@ def centred_uniforms(batch: AttackBatch, seed: int, name: str, repeat: int) -> T
 
 
 def normals(batch: AttackBatch, seed: int, name: str, repeat: int) -> Tensor:
-    """Keyed random numbers, normally distributed, one for each number of the images.
+    """Keyed random numbers, normally distributed, one for each number of the images."""
+    count = batch.image[0].numel()
+    length, angle = (
+        batch.uniforms(seed, f"{name}/{part}", repeat, count) for part in ("length", "angle")
+    )
+    return box_muller(length, angle).reshape(batch.image.shape)
+
+
+def box_muller(length: Tensor, angle: Tensor) -> Tensor:
+    """Standard normal numbers from two uniform ones each.
+
+    Args:
+        length: Uniform in [0, 1), any shape.
+        angle: Uniform in [0, 1), same shape, independent of the others.
+
+    Returns:
+        Same shape.
 
     References:
         Box, Muller: A note on the generation of random normal deviates, 1958.
     """
-    count = batch.image[0].numel()
-    length = (-2 * torch.log1p(-batch.uniforms(seed, f"{name}/length", repeat, count))).sqrt()
-    angle = 2 * math.pi * batch.uniforms(seed, f"{name}/angle", repeat, count)
-    return (length * angle.cos()).reshape(batch.image.shape)
+    return (-2 * torch.log1p(-length)).sqrt() * (2 * math.pi * angle).cos()
 
 
 def check_steps(attack: EpsilonAttack, steps: int, step_size: float) -> None:

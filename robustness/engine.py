@@ -65,7 +65,8 @@ def make_plan(attacks: Sequence[Attack]) -> Plan:
 
     Raises:
         ValueError: If two attacks have the same name, one is called like the clean row, or a name
-            is no slug of ``[a-z0-9_.-]``: it becomes part of metrics' keys and files' names.
+            is no slug of ``[a-z0-9_.-]``: it becomes part of metrics' keys and files' names. If
+            an attack refers to another one that is not there.
     """
     names = [attack.name for attack in attacks]
     for name in names:
@@ -75,6 +76,7 @@ def make_plan(attacks: Sequence[Attack]) -> Plan:
             raise ValueError(msg)
     rows = [CLEAN_ROW]
     for attack in attacks:
+        attack.check_among(attacks)
         rows += [
             Row(attack.name, attack.axis, index, point, repeat)
             for index, point in enumerate(attack.points)
@@ -196,6 +198,8 @@ class _Counter:
     seed: int
     device: torch.device
     _rows: dict[tuple[str, int, int], int] = field(init=False, repr=False)
+    _broken: list[Tensor] = field(default_factory=list, init=False, repr=False)
+    _rows_seen: list[str] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         rows = {
@@ -209,6 +213,7 @@ class _Counter:
         slots = [table.slots(piece.cases, batch.mask.shape[1]) for _, table in self.victims]
         undisturbed = torch.zeros_like(batch.case_keys, dtype=torch.bool)
         clean = self._count_row((CLEAN, 0, 0), batch, batch.image, undisturbed, slots)
+        self._refuse_broken()
         for attack in self.plan.attacks:
             with _naming(attack):
                 degenerate = attack.degenerate(batch)
@@ -217,6 +222,7 @@ class _Counter:
                     self._count_row(row, batch, disturbed, degenerate, slots)
                     if isinstance(attack, MinimumNormAttack):
                         self._measure(attack, (point, repeat), piece, batch, disturbed, clean)
+        self._refuse_broken()
 
     def _count_row(
         self,
@@ -235,10 +241,9 @@ class _Counter:
                 logits = forward(disturbed).float()
             check_logits(logits, batch.mask)
             # NaN is above no threshold: a network that diverged would pass for one that finds
-            # nothing.
-            if row[0] == CLEAN and not torch.isfinite(logits).all():
-                msg = "the network gives NaN or infinite logits on clean slices"
-                raise ValueError(msg)
+            # nothing. Looked at once a batch, since looking waits for the device.
+            self._broken.append(~torch.isfinite(logits).all())
+            self._rows_seen.append(row[0])
             values = slice_counts(
                 (logits[real] > 0) & counted,
                 (batch.mask[real] > 0) & counted,
@@ -247,8 +252,22 @@ class _Counter:
                 degenerate[real],
             )
             table.add(self._rows[row], own_slots, values)
+            truth, known = batch.mask[real] > 0, counted & batch.valid[real]
+            table.calibration.add(self._rows[row], logits[real].sigmoid(), truth, known)
             found.append(logits)
         return found
+
+    def _refuse_broken(self) -> None:
+        """Raise ValueError if a network gave NaN or infinite logits for this batch."""
+        broken = torch.stack(self._broken).tolist() if self._broken else []
+        first = next((name for name, bad in zip(self._rows_seen, broken, strict=True) if bad), None)
+        self._broken.clear()
+        self._rows_seen.clear()
+        if first is not None:
+            where = "clean slices" if first == CLEAN else "disturbed slices"
+            prefix = "" if first == CLEAN else f"attack {first}: "
+            msg = f"{prefix}the network gives NaN or infinite logits on {where}"
+            raise ValueError(msg)
 
     def _measure(
         self,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from robustness.attack import AttackBatch, Passes
+from robustness.best import Best
 from robustness.keyed_random import counter_hashes, uniforms
-from robustness.sparse import Best
 from robustness.sparse_search import SearchAttack
 from robustness.values import replace_pixels
 

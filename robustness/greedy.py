@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from robustness.attack import AttackBatch, Passes
+from robustness.best import chosen
 from robustness.ranking import rank_by_score
 from robustness.sparse import SparseAttack
 from robustness.values import DIRECTED, directed, replace_pixels
 
 REGIONS = "regions"
+SCORES = ("gradient", "gradient_abs", "gain")
 
 
 class Proposal(NamedTuple):
@@ -70,12 +72,12 @@ class GreedyAttack(SparseAttack):
             score, values = self._proposal(batch, image, free)
             pixels = rank_by_score(score, until - taken, free)
             index = pixels[:, None].expand(-1, image.shape[1], -1)
-            chosen = values.flatten(2).gather(2, index)
+            written = values.flatten(2).gather(2, index)
             for point, count in enumerate(self.counts):
                 if taken < count <= until:
                     part = count - taken
-                    yield point, 0, replace_pixels(image, pixels[:, :part], chosen[..., :part])
-            image = replace_pixels(image, pixels, chosen)
+                    yield point, 0, replace_pixels(image, pixels[:, :part], written[..., :part])
+            image = replace_pixels(image, pixels, written)
             free = free.flatten(1).scatter(1, pixels, value=False).reshape(free.shape)
 
     def _gradient(self, batch: AttackBatch, image: Tensor) -> Tensor:
@@ -92,8 +94,8 @@ class GreedyCountAttack(GreedyAttack):
         name: Unique name.
         counts: Rising numbers of pixels.
         objective: What is increased, by name.
-        low: Lower end of directed values, in image units.
-        high: Upper end of directed values, in image units.
+        low: Lower end of directed values, in image units; not to be set beside a level.
+        high: Upper end of directed values, in image units; not to be set beside a level.
         valid_only: Whether padding is left alone; else it is ordinary, as in the paper.
         rerank_every: After how many pixels the gradient is taken again.
         value: A level in image units, or ``directed`` for the one of low and high that the gradient
@@ -116,8 +118,9 @@ class GreedyCountAttack(GreedyAttack):
         level = not isinstance(self.value, str) and math.isfinite(self.value)
         if not level and self.value != DIRECTED:
             self.refuse("value", self.value, f"a finite number or {DIRECTED}")
-        if self.score not in {"gradient", "gradient_abs", "gain"}:
-            self.refuse("score", self.score, "one of gradient, gradient_abs, gain")
+        if level:
+            self.check_unused(("low", "high"), f"value is {self.value}")
+        self.check_option("score", self.score, SCORES)
 
     @property
     def clean_gradients(self) -> frozenset[str]:
@@ -186,10 +189,14 @@ class JsmaAttack(GreedyAttack):
         return frozenset() if self.objective == REGIONS else frozenset({self.objective})
 
     @property
+    def objective_names(self) -> frozenset[str]:
+        """That of the objective; ``regions`` is looked up nowhere."""
+        return self.clean_gradients
+
+    @property
     def passes(self) -> Passes:
-        """Two gradients for each ``rerank_every`` pixels of the last point, or one."""
-        gradients = (2 if self.objective == REGIONS else 1) * self._rounds
-        return Passes(gradients, gradients)
+        """A forward pass for each ``rerank_every`` pixels of the last point; a gradient, or two."""
+        return Passes(self._rounds, (2 if self.objective == REGIONS else 1) * self._rounds)
 
     def degenerate(self, batch: AttackBatch) -> Tensor:
         """True where no pixel that may change has a gradient; never for ``regions``."""
@@ -200,11 +207,11 @@ class JsmaAttack(GreedyAttack):
     def _proposal(self, batch: AttackBatch, image: Tensor, free: Tensor) -> Proposal:
         change = torch.stack([end - image for end in (self.low, self.high)])
         if self.objective == REGIONS:
-            lost = batch.ascent(foreground_lost, image).gradient * change
-            gained = batch.ascent(background_gained, image).gradient * change
+            found = batch.ascents((foreground_lost, background_gained), image)
+            lost, gained = (one.gradient * change for one in found)
             both = (lost.clamp_min(0) * gained.clamp_min(0)).sqrt()
-            found = ((both > 0).any(dim=0) & free).flatten(1).any(dim=1)
-            saliency = torch.where(found[:, None, None, None], both, lost + gained)
+            usable = ((both > 0).any(dim=0) & free).flatten(1).any(dim=1)
+            saliency = chosen(usable, both, lost + gained)
         else:
             saliency = self._gradient(batch, image) * change
         strongest = saliency.clamp_min(0).max(dim=0)

@@ -1,4 +1,4 @@
-"""How far a slice must be disturbed until its mask is useless: attacks of least length."""
+"""How far a slice must be disturbed at most until its mask is useless."""
 
 import math
 from collections.abc import Iterator
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from robustness.attack import Attack, AttackBatch, Passes, check_name
+from robustness.best import chosen
 from robustness.norms import NORMS, Norm, budget, lengths, steepest
-from robustness.objectives import Objective
+from robustness.objectives import Objective, margin
 
 # The first step of a slice as share of its epsilon, and the last one; they fall along a cosine.
 _FIRST_STEP, _LAST_STEP = 1.0, 0.01
@@ -22,7 +23,9 @@ _FIRST_EPSILON: dict[Norm, float] = {"linf": 1 / 64, "l2": 1 / 4}
 
 @dataclass(frozen=True)
 class MinimumNormAttack(Attack):
-    """Finds the shortest disturbance that brings a slice's Dice below a threshold.
+    """Finds a short disturbance that brings a slice's Dice below a threshold.
+
+    Its length is an upper bound of the shortest one's.
 
     Each slice has an epsilon of its own: it doubles until the slice breaks, and then shrinks by a
     share after each image that is broken and grows by it after each that is not, while the image
@@ -31,7 +34,9 @@ class MinimumNormAttack(Attack):
     The second half of the steps therefore asks for no more than the pixels that are wrong in the
     nearest broken image, each with a weight that rises while the pixel is right and falls while it
     is wrong. A bisection between the clean image and the nearest broken one closes what is left.
-    An image found for one threshold counts for the higher ones as well.
+    An image found for one threshold counts for the higher ones as well. Where the objective is
+    saturated (its gradient is zero everywhere) or half of the steps along it have broken nothing,
+    a slice goes by ``margin`` of the logits in its place.
 
     A slice whose clean Dice lies below the threshold stays as it is (distance 0), as does one that
     never breaks (infinite) and one without truth (NaN).
@@ -114,9 +119,14 @@ class MinimumNormAttack(Attack):
         gradients = 1 + len(self.thresholds) * (self.steps - 1)
         return Passes(gradients + len(self.thresholds) * self.tighten, gradients)
 
+    @property
+    def clean_gradients(self) -> frozenset[str]:
+        """That of the objective."""
+        return frozenset({self.objective})
+
     def disturb(self, batch: AttackBatch, seed: int) -> Iterator[tuple[int, int, Tensor]]:
         """The nearest broken images, one batch for each threshold; see :meth:`Attack.disturb`."""
-        clean = batch.ascent(self.objective, batch.image)
+        clean = batch.clean_ascent(self.objective)
         last = self.steps if self.norm == "linf" else (self.steps + 1) // 2
         harder: _Search | None = None
         for point in range(len(self.thresholds)):
@@ -179,7 +189,7 @@ class _Search:
     def __init__(self, attack: MinimumNormAttack, batch: AttackBatch, point: int) -> None:
         self._attack, self._batch = attack, batch
         self._threshold = attack.thresholds[point]
-        movable = batch.valid if attack.valid_only else torch.ones_like(batch.valid)
+        movable = batch.movable(valid_only=attack.valid_only)
         # Its bounds alone are of use: epsilon differs between slices.
         self._bounds = budget(batch.image, movable, attack.low, attack.high, math.inf, "l2")
         reach = torch.maximum(self._bounds.upper - batch.image, batch.image - self._bounds.lower)
@@ -197,15 +207,15 @@ class _Search:
         nearer = broken & (distance < self.distance)
         wrong = ((logits > 0) != (batch.mask > 0)) & batch.counted
         self.distance = torch.where(nearer, distance, self.distance)
-        self.nearest = torch.where(_per_image(nearer), image, self.nearest)
-        self._wrong = torch.where(_per_image(nearer), wrong, self._wrong)
+        self.nearest = chosen(nearer, image, self.nearest)
+        self._wrong = chosen(nearer, wrong, self._wrong)
         return broken, distance
 
     def take(self, harder: "_Search") -> None:
         """Keep what was found nearer for a lower threshold."""
         nearer = harder.distance < self.distance
         self.distance = torch.where(nearer, harder.distance, self.distance)
-        self.nearest = torch.where(_per_image(nearer), harder.nearest, self.nearest)
+        self.nearest = chosen(nearer, harder.nearest, self.nearest)
 
     def descend(self, gradient: Tensor, steps: int) -> None:
         """Follow the objective from the clean image, whose gradient is given."""
@@ -213,12 +223,16 @@ class _Search:
         first = _FIRST_EPSILON[attack.norm] * (attack.high - attack.low)
         epsilon = self._reach.clamp(max=first)
         image = clean
+        lost = torch.zeros_like(epsilon, dtype=torch.bool)
         for step in range(1, steps):
+            lost = lost | self._without_way(gradient)
+            if 2 * step >= steps:
+                lost = lost | self.distance.isinf()
             fade = _fade(step, steps)
             length = epsilon * (_LAST_STEP + (_FIRST_STEP - _LAST_STEP) * fade)
             direction = steepest(self._bounds.movable(gradient), attack.norm)
             image = self._within(image + _per_image(length) * direction - clean, epsilon)
-            found = self._batch.ascent(attack.objective, image)
+            found = self._batch.ascent(self._or_margin(lost), image)
             gradient = found.gradient
             broken, distance = self.look(image, found.logits)
             epsilon = self._next_epsilon(epsilon, broken, distance, attack.share * fade)
@@ -226,8 +240,7 @@ class _Search:
     def refine(self, steps: int) -> None:
         """Hold the wrong pixels of the nearest broken image, each with as little as it needs.
 
-        A slice that is not broken yet is tried once more with all pixels, whose weighted logits
-        have a gradient where an objective is saturated.
+        A slice that is not broken yet is tried once more with all pixels.
         """
         attack, clean, mask = self._attack, self._batch.image, self._batch.mask
         side = torch.where(mask > 0, -1.0, 1.0)
@@ -262,6 +275,20 @@ class _Search:
             broken, _ = self.look(image, self._batch.logits(image))
             enough = torch.where(broken, middle, enough)
             intact = torch.where(broken, intact, middle)
+
+    def _without_way(self, gradient: Tensor) -> Tensor:
+        """True where no pixel that may change has a gradient, shape ``(B,)``."""
+        return (self._bounds.movable(gradient) == 0).flatten(1).all(dim=1)
+
+    def _or_margin(self, lost: Tensor) -> Objective:
+        """The objective, and the margin of the logits for the slices that are lost with it."""
+        given = self._batch.objectives[self._attack.objective]
+
+        def objective(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+            values = given(logits, target, valid)
+            return torch.where(lost, margin(logits, target, valid), values)
+
+        return objective
 
     def _next_epsilon(
         self, epsilon: Tensor, broken: Tensor, distance: Tensor, change: float

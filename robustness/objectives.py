@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
-PixelLoss = Callable[[Tensor, Tensor], Tensor]
+PixelLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # How far, in logits, a pixel is driven beyond the threshold before it is no longer rewarded.
 MARGIN = 1.0
@@ -63,7 +63,7 @@ def bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     Returns:
         Shape ``(B,)``, in nats.
     """
-    return sum_where(valid, pixel_bce(logits, target))
+    return sum_where(valid, pixel_bce(logits, target, valid))
 
 
 def balanced_bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -85,11 +85,7 @@ def balanced_bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         Xie, Tu: Holistically-nested edge detection, ICCV 2015, equation 2 (there without n / 2,
         and each part weighed by the share of the other).
     """
-    loss = pixel_bce(logits, target)
-    inside = _mean_where(valid & (target > 0), loss)
-    outside = _mean_where(valid & (target <= 0), loss)
-    counted = valid.flatten(2).sum(dim=2)
-    return (counted / 2 * (inside + outside)).sum(dim=1)
+    return sum_where(valid, pixel_balanced_bce(logits, target, valid))
 
 
 def soft_dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -131,7 +127,7 @@ def margin(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         After Carlini, Wagner: Towards evaluating the robustness of neural networks, S&P 2017,
         objective f6, with two classes and the confidence 1.
     """
-    return sum_where(valid, pixel_margin(logits, target))
+    return sum_where(valid, pixel_margin(logits, target, valid))
 
 
 def masked_bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -153,7 +149,7 @@ def masked_bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         Croce, Singh, Hein: Towards reliable evaluation and fast training of robust semantic
         segmentation models, ECCV 2024, section 3 (masked cross-entropy).
     """
-    return sum_where(valid, pixel_masked_bce(logits, target))
+    return sum_where(valid, pixel_masked_bce(logits, target, valid))
 
 
 def js(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -174,26 +170,44 @@ def js(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         Croce, Singh, Hein: Towards reliable evaluation and fast training of robust semantic
         segmentation models, ECCV 2024, section 3 (Jensen-Shannon divergence).
     """
-    return sum_where(valid, pixel_js(logits, target))
+    return sum_where(valid, pixel_js(logits, target, valid))
 
 
-def pixel_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """-log q of each pixel and class, same shape; its gradient stays exact where q is near 1."""
+def pixel_bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """-log q of each pixel and class; its gradient stays exact where q is near 1.
+
+    As all the losses below it knows which pixels count, although its value does not depend on it,
+    and has the shape of the logits.
+    """
     return -logsigmoid(truth_logits(logits, target))
 
 
-def pixel_margin(logits: Tensor, target: Tensor) -> Tensor:
-    """min(-t, 1) of each pixel and class, same shape."""
+def pixel_balanced_bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """-log q of each pixel and class times n / (2 m), as in :func:`balanced_bce`.
+
+    n is how many pixels of the image count, m how many of them have the same truth for that class.
+    """
+    counted = valid.sum(dim=(2, 3), keepdim=True, dtype=logits.dtype)
+    front, back = (
+        (valid & side).sum(dim=(2, 3), keepdim=True, dtype=logits.dtype).clamp(min=1)
+        for side in (target > 0, target <= 0)
+    )
+    alike = torch.where(target > 0, front, back)
+    return counted / (2 * alike) * pixel_bce(logits, target, valid)
+
+
+def pixel_margin(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """min(-t, 1) of each pixel and class."""
     return (-truth_logits(logits, target)).clamp(max=MARGIN)
 
 
-def pixel_masked_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """-log q of each pixel and class that is right, log 2 elsewhere, same shape."""
-    return torch.where(is_right(logits, target), pixel_bce(logits, target), LOG_2)
+def pixel_masked_bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """-log q of each pixel and class that is right, log 2 elsewhere."""
+    return torch.where(is_right(logits, target), pixel_bce(logits, target, valid), LOG_2)
 
 
-def pixel_js(logits: Tensor, target: Tensor) -> Tensor:
-    """Jensen-Shannon divergence from the truth of each pixel and class, same shape."""
+def pixel_js(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Jensen-Shannon divergence from the truth of each pixel and class."""
     truth = truth_logits(logits, target)
     # In r = 1 - q, which float32 can tell from 0 where it cannot tell q from 1: otherwise the
     # gradient of a sure pixel would have the wrong sign.
@@ -225,12 +239,6 @@ def sum_where(valid: Tensor, values: Tensor) -> Tensor:
     return torch.where(valid, values, 0).flatten(1).sum(dim=1)
 
 
-def _mean_where(part: Tensor, values: Tensor) -> Tensor:
-    """Mean over some pixels of each image and class, 0 without any; shape ``(B, K)``."""
-    total = torch.where(part, values, 0).flatten(2).sum(dim=2)
-    return total / part.flatten(2).sum(dim=2).clamp(min=1)
-
-
 OBJECTIVES: dict[str, Objective] = {
     "probability_sum": probability_sum,
     "logit_sum": logit_sum,
@@ -245,6 +253,7 @@ OBJECTIVES: dict[str, Objective] = {
 # The objectives that are a sum over pixels, before they are summed.
 PIXEL_LOSSES: dict[str, PixelLoss] = {
     "bce": pixel_bce,
+    "balanced_bce": pixel_balanced_bce,
     "margin": pixel_margin,
     "masked_bce": pixel_masked_bce,
     "js": pixel_js,

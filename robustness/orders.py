@@ -34,7 +34,7 @@ def allowed_entries(batch: AttackBatch, *, valid_only: bool, per_channel: bool) 
     Returns:
         bool, shape ``(B, 1, H, W)``, or ``(B, C, H, W)`` for entries of channels.
     """
-    allowed = batch.valid if valid_only else torch.ones_like(batch.valid)
+    allowed = batch.movable(valid_only=valid_only)
     return allowed.expand_as(batch.image) if per_channel else allowed
 
 

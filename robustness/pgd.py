@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robustness.attack import AttackBatch, Passes
+from robustness.best import Best
 from robustness.directed import DirectedAttack, centred_uniforms, check_steps, normals
 from robustness.norms import Budget, steepest
 from robustness.objectives import PIXEL_LOSSES, Objective, is_right, sum_where, truth_logits
@@ -32,15 +33,10 @@ class RandomStarts(DirectedAttack):
 
     def attacked(self, batch: AttackBatch, within: Budget, seed: int, repeat: int) -> Tensor:
         """The best of all restarts; see :meth:`EpsilonAttack.attacked`."""
-        climbs = (
-            self._climb(batch, within, start) for start in self._starts(batch, within, seed, repeat)
-        )
-        best, value = next(climbs)
-        for image, found in climbs:
-            better = found > value
-            best = torch.where(better[:, None, None, None], image, best)
-            value = torch.where(better, found, value)
-        return best
+        best = Best(batch.image)
+        for start in self._starts(batch, within, seed, repeat):
+            best.show(*self._climb(batch, within, start))
+        return best.image
 
     @abstractmethod
     def _climb(self, batch: AttackBatch, within: Budget, start: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,7 +115,7 @@ class WeightedPgd(Pgd):
 
         def weighted(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
             weights = self._weights(logits.detach(), target, step)
-            return sum_where(valid, weights * loss(logits, target))
+            return sum_where(valid, weights * loss(logits, target, valid))
 
         return weighted
 

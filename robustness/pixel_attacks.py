@@ -6,7 +6,7 @@ number of pixels (figures 5 and 6). With ``ranking="random"`` either is its own 
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -30,6 +30,7 @@ from robustness.orders import (
 from robustness.values import (
     DIRECTED,
     DRAWN_VALUES,
+    LOCAL_MEDIAN,
     UNIFORM,
     VALUES,
     directed,
@@ -215,22 +216,23 @@ class CountAttack(PixelAttack):
         value: A level in image units, or ``uniform`` for independent values in [low, high),
             ``salt_and_pepper`` for low or high at random, ``directed`` for the one of low and high
             that the gradient points to, ``local_median`` for the median of a pixel's neighbours.
-        low: Lower end of the values, in image units.
-        high: Upper end of the values, in image units.
+        low: Lower end of the values, in image units; where they are drawn or directed alone.
+        high: Upper end of the values, in image units; where they are drawn or directed alone.
         ranking: ``gradient``, ``gradient_abs``, ``gradient_logit``, ``gradient_low`` (the lowest
             gradient first), ``edge`` (the image's own edges first), or a control:
             ``intensity_matched`` (other pixels as bright as the top ones by gradient) or ``random``
             (always in the valid region).
         repeats: How often random values or pixels are drawn.
         values_like: Name of the attack whose random values are used, so that a control differs
-            from its attack in the pixels alone; its own name where empty.
+            from its attack in the pixels alone; its own name where empty. Both must draw the
+            same kind of values from the same range.
         valid_only: Whether padding is left alone; else it is ordinary, as in the paper.
         per_channel: Whether single entries of channels are ranked and replaced, not whole pixels.
         window: Side of the neighbourhood of ``local_median`` in pixels: 3 or 5. With
             ``valid_only`` padding is no neighbour.
 
     Raises:
-        ValueError: If a setting makes no sense.
+        ValueError: If a setting makes no sense, or has no effect beside the others.
     """
 
     counts: tuple[int, ...]
@@ -257,6 +259,14 @@ class CountAttack(PixelAttack):
             self.refuse("low and high", (self.low, self.high), "finite numbers, low below high")
         if self.window not in {3, 5}:
             self.refuse("window", self.window, "3 or 5")
+        idle = []
+        if self.value not in {*DRAWN_VALUES, DIRECTED}:
+            idle += ["low", "high"]
+        if self.value not in DRAWN_VALUES:
+            idle += ["values_like"]
+        if self.value != LOCAL_MEDIAN:
+            idle += ["window"]
+        self.check_unused(idle, f"value is {self.value}")
         drawn = self.ranking in RANDOM_RANKINGS or self.value in DRAWN_VALUES
         if not drawn and self.repeats != 1:
             self.refuse("repeats", self.repeats, "1, since nothing in it is random")
@@ -287,6 +297,30 @@ class CountAttack(PixelAttack):
     @property
     def _per_channel(self) -> bool:
         return self.per_channel
+
+    def check_among(self, attacks: Sequence[Attack]) -> None:
+        """The attack whose values it takes must be there, and draw them alike.
+
+        Raises:
+            ValueError: If ``values_like`` names no such attack.
+        """
+        if not self.values_like:
+            return
+        drawn = {
+            other.name: (other.value, other.low, other.high)
+            for other in attacks
+            if isinstance(other, CountAttack)
+            and other.value in DRAWN_VALUES
+            and other.name != self.name
+        }
+        if not drawn:
+            self.refuse("values_like", self.values_like, "another attack whose values are drawn")
+        self.check_option("values_like", self.values_like, drawn)
+        own = (self.value, self.low, self.high)
+        if drawn[self.values_like] != own:
+            value, low, high = drawn[self.values_like]
+            expected = f"an attack with its own values, {self.value} in [{self.low}, {self.high})"
+            self.refuse("values_like", f"{self.values_like}, {value} in [{low}, {high})", expected)
 
     def disturb(self, batch: AttackBatch, seed: int) -> Iterator[tuple[int, int, Tensor]]:
         """The j-th pixel keeps its value at every point of a repeat; see :meth:`Attack.disturb`."""

@@ -90,7 +90,8 @@ def _lower_by(weaker: str, stronger: str) -> Callable[[Evidence], float | None]:
 def _gained_by_doubling(found: Evidence) -> float | None:
     if APGD not in found.dice or APGD_DOUBLE not in found.dice:
         return None
-    return float(np.abs(_mean(found.dice[APGD] - found.dice[APGD_DOUBLE])).max())
+    # Of each case, so that gains of one and losses of another do not make up for each other.
+    return _worst(np.abs(found.dice[APGD] - found.dice[APGD_DOUBLE]))
 
 
 def _rises_with_budget(found: Evidence) -> float | None:
@@ -115,8 +116,7 @@ def _spread_of_restarts(found: Evidence) -> float | None:
     repeats = found.repeats.get(APGD)
     if repeats is None or len(repeats) < 2:  # noqa: PLR2004 - a spread needs two
         return None
-    means = np.stack([_mean(repeat) for repeat in repeats])
-    return float((means.max(axis=0) - means.min(axis=0)).max())
+    return _worst(repeats.max(axis=0) - repeats.min(axis=0))
 
 
 CHECKS = (
@@ -171,7 +171,7 @@ CHECKS = (
     ),
     Check(
         "restarts_agree",
-        "APGD from other random starts finds the same mean Dice",
+        "APGD from other random starts finds the same Dice",
         _spread_of_restarts,
     ),
 )
@@ -238,15 +238,9 @@ def _judge(check: Check, found: Evidence, cases: int) -> tuple[object, ...]:
     )
 
 
-def _mean(by_case: np.ndarray) -> np.ndarray:
-    """Mean over cases at each point."""
-    mean: np.ndarray = np.nanmean(by_case, axis=0)
-    return mean
-
-
 def _worst(by_case: np.ndarray) -> float:
     """The largest mean over cases of any point."""
-    return float(_mean(by_case).max())
+    return float(np.nanmean(by_case, axis=0).max())
 
 
 def _cases_with_truth(counts: pd.DataFrame) -> list[str]:

@@ -1,6 +1,6 @@
 """Gradients of an objective with respect to the input, image by image in one backward pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,27 +49,42 @@ def ascent(
     References:
         Simonyan et al., Deep inside convolutional networks, 2013, section 3.
     """
+    return ascents(forward, (objective,), image, target, valid)[0]
+
+
+def ascents(
+    forward: Forward,
+    objectives: Sequence[Objective],
+    image: Tensor,
+    target: Tensor,
+    valid: Tensor,
+) -> tuple[Ascent, ...]:
+    """Values and gradients of several objectives: one forward pass, a backward pass for each.
+
+    Args:
+        forward: As in :func:`ascent`.
+        objectives: One or more; each gives one scalar per image, shape ``(B,)``.
+        image: As in :func:`ascent`.
+        target: As in :func:`ascent`.
+        valid: As in :func:`ascent`.
+
+    Returns:
+        What :func:`ascent` gives for each objective, in order.
+
+    Raises:
+        ValueError: As in :func:`ascent`.
+    """
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf = image.detach().clone().requires_grad_()
         logits = forward(leaf).float()
         check_logits(logits, target)
-        scalars = objective(logits, target.clone(), valid.clone())
-        if scalars.shape != (image.shape[0],):
-            msg = (
-                f"objective gives shape {tuple(scalars.shape)}, "
-                f"expected one scalar per image: ({image.shape[0]},)"
-            )
-            raise ValueError(msg)
-        gradient = None
-        if scalars.requires_grad:
-            (gradient,) = torch.autograd.grad(scalars.sum(), leaf, allow_unused=True)
-    if gradient is None:
-        msg = "the objective does not depend on the image, so it has no gradient"
-        raise ValueError(msg)
-    if not torch.isfinite(gradient).all():
-        msg = "the gradient of the objective holds NaN or infinite values"
-        raise ValueError(msg)
-    return Ascent(scalars.detach(), gradient, logits.detach())
+        truth, counted = target.clone(), valid.clone()
+        found = []
+        for left, objective in zip(range(len(objectives))[::-1], objectives, strict=True):
+            scalars = objective(logits, truth, counted)
+            gradient = _gradient(scalars, leaf, keep_graph=left > 0)
+            found.append(Ascent(scalars.detach(), gradient, logits.detach()))
+    return tuple(found)
 
 
 def input_gradient(
@@ -77,6 +92,27 @@ def input_gradient(
 ) -> Tensor:
     """The gradient of :func:`ascent` alone, shape ``(B, C, H, W)``."""
     return ascent(forward, objective, image, target, valid).gradient
+
+
+def _gradient(scalars: Tensor, leaf: Tensor, *, keep_graph: bool) -> Tensor:
+    if scalars.shape != (leaf.shape[0],):
+        msg = (
+            f"objective gives shape {tuple(scalars.shape)}, "
+            f"expected one scalar per image: ({leaf.shape[0]},)"
+        )
+        raise ValueError(msg)
+    gradient = None
+    if scalars.requires_grad:
+        (gradient,) = torch.autograd.grad(
+            scalars.sum(), leaf, allow_unused=True, retain_graph=keep_graph
+        )
+    if gradient is None:
+        msg = "the objective does not depend on the image, so it has no gradient"
+        raise ValueError(msg)
+    if not torch.isfinite(gradient).all():
+        msg = "the gradient of the objective holds NaN or infinite values"
+        raise ValueError(msg)
+    return gradient
 
 
 def check_logits(logits: Tensor, mask: Tensor) -> None:

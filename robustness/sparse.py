@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustness.attack import Attack, AttackBatch, Passes, check_name
+from robustness.best import Best
 from robustness.keyed_random import absorb, counter_hashes, slice_keys, uniforms
 from robustness.ranking import rank_at_random, rank_by_score
 from robustness.values import replace_pixels
@@ -64,7 +65,7 @@ class SparseAttack(Attack):
         Raises:
             ValueError: If a slice has fewer pixels than the last point asks for.
         """
-        allowed = batch.valid if self.valid_only else torch.ones_like(batch.valid)
+        allowed = batch.movable(valid_only=self.valid_only)
         room = allowed.flatten(1).sum(dim=1)
         if (room < self.counts[-1]).any():
             what = "valid pixels" if self.valid_only else "pixels"
@@ -88,7 +89,7 @@ class SparseAttack(Attack):
     def _without_gradient(self, batch: AttackBatch) -> Tensor:
         """True where no pixel that may change has a gradient; shape ``(B,)``."""
         gradient = batch.gradient(self.objective)
-        allowed = batch.valid if self.valid_only else torch.ones_like(batch.valid)
+        allowed = batch.movable(valid_only=self.valid_only)
         return (gradient * allowed == 0).flatten(1).all(dim=1)
 
     def _at_least(self, least: int, **found: int) -> None:
@@ -96,34 +97,6 @@ class SparseAttack(Attack):
         for what, number in found.items():
             if number < least:
                 self.refuse(what, number, f"{least} or more")
-
-
-class Best:
-    """The strongest of the images that are shown to it, slice by slice.
-
-    Attributes:
-        image: Shape ``(B, C, H, W)``; the clean images before any other is shown.
-        value: Their objective, shape ``(B,)``.
-    """
-
-    def __init__(self, clean: Tensor) -> None:
-        self.image = clean
-        self.value = clean.new_full(clean.shape[:1], -torch.inf)
-
-    def show(self, image: Tensor, value: Tensor) -> Tensor:
-        """Keep what is stronger than before.
-
-        Args:
-            image: Shape ``(B, C, H, W)``.
-            value: Its objective, shape ``(B,)``.
-
-        Returns:
-            True for the slices whose best image is now this one, shape ``(B,)``.
-        """
-        better = value > self.value
-        self.value = torch.where(better, value, self.value)
-        self.image = torch.where(better[:, None, None, None], image, self.image)
-        return better
 
 
 @dataclass(frozen=True)

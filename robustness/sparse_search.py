@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from robustness.attack import AttackBatch, Passes
+from robustness.best import Best
 from robustness.keyed_random import counter_hashes, uniforms
 from robustness.ranking import rank_at_random
-from robustness.sparse import Best, SparseAttack
+from robustness.sparse import SparseAttack
 from robustness.values import DRAWN_VALUES, SALT_AND_PEPPER, replace_pixels
 
 # From which iteration on, of 10000, the share of exchanged pixels is divided by what.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from robustness.attack import AttackBatch, Passes
+from robustness.best import Best
 from robustness.directed import DirectedAttack
 from robustness.norms import Budget
 
@@ -50,20 +51,18 @@ class SquareSearch(DirectedAttack):
         """The best image met; see :meth:`EpsilonAttack.attacked`."""
         width = batch.image.shape[3]
         stripes = _signs(self._drawn(batch, seed, repeat, "stripes", width))[:, :, None, :]
-        best = within.farthest(stripes.expand_as(batch.image))
-        value = batch.value(self.objective, best)
+        striped = within.farthest(stripes.expand_as(batch.image))
+        best = Best(batch.image)
+        best.show(striped, batch.value(self.objective, striped))
         drawn = self._drawn(batch, seed, repeat, "squares", 2 * self.queries)
         signs = _signs(self._drawn(batch, seed, repeat, "signs", self.queries))
         place = _Place(within)
         for query in range(1, self.queries):
             square = place.square(drawn[:, 0, 2 * query : 2 * query + 2], self._share_at(query))
-            filled = within.farthest(signs[:, :, query, None, None].expand_as(best))
-            tried = torch.where(square, filled, best)
-            found = batch.value(self.objective, tried)
-            better = found > value
-            best = torch.where(better[:, None, None, None], tried, best)
-            value = torch.where(better, found, value)
-        return best
+            filled = within.farthest(signs[:, :, query, None, None].expand_as(batch.image))
+            tried = torch.where(square, filled, best.image)
+            best.show(tried, batch.value(self.objective, tried))
+        return best.image
 
     def _drawn(self, batch: AttackBatch, seed: int, repeat: int, what: str, count: int) -> Tensor:
         """Random numbers in [0, 1) for each channel, shape ``(B, C, count)``."""

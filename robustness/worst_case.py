@@ -1,11 +1,13 @@
 """The worst case of each case over several attacks: what an attacker who may choose leaves.
 
 A mean over cases of one attack hides that another attack does better on some of them. The lowest
-Dice of each case over an ensemble is what a network holds against all of them at once.
+Dice of each case over an ensemble is what a network holds against all of them at once. Repeats are
+tries of the same attacker, who keeps the best: of each attack, too, the lowest counts and not the
+mean. Controls attack nobody and have no place in an ensemble.
 
 References:
     Croce and Hein, Reliable evaluation of adversarial robustness with an ensemble of diverse
-    parameter-free attacks, ICML 2020, section 4.
+    parameter-free attacks, ICML 2020.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +18,7 @@ import pandas as pd
 
 from robustness.curves import case_dice
 
+_KEYS = ["attack", "axis", "point_index", "point", "case", "class"]
 _CASE = ["point", "case", "class"]
 # The field that holds an attack's points, the axis that it is one of, and the norm that it bounds.
 _POINTS = {
@@ -73,16 +76,16 @@ def worst_case(frame: pd.DataFrame, attacks: Sequence[str]) -> pd.DataFrame:
             out, since the budget would differ.
 
     Returns:
-        Columns ``axis, point, case, class, dice, attack``: the mean over repeats of each attack
-        first, then the lowest of them and the attack that left it, the first named where several
-        did. An attack under which Dice is undefined is passed over; where it is undefined under
-        all, ``dice`` is NaN and ``attack`` empty.
+        Columns ``axis, point, case, class, dice, attack``: the lowest over the repeats of all
+        attacks and the attack that left it, the first named where several did. A repeat or attack
+        under which Dice is undefined is passed over; where it is undefined under all, ``dice`` is
+        NaN and ``attack`` empty. Attacks with more repeats have more tries.
 
     Raises:
         ValueError: If no attack is named, one is not in the table, or their axes differ.
     """
     names = list(dict.fromkeys(attacks))
-    scored = case_dice(frame[frame["attack"].isin(names)])
+    scored = lowest_dice(frame[frame["attack"].isin(names)])
     _check(names, scored)
     by_attack = {
         str(name): found.set_index(_CASE)["dice"]
@@ -98,6 +101,25 @@ def worst_case(frame: pd.DataFrame, attacks: Sequence[str]) -> pd.DataFrame:
     worst["dice"] = dice[which, np.arange(len(shared))]
     worst["attack"] = np.where(worst["dice"].isna(), "", np.array(names, dtype=object)[which])
     return worst
+
+
+def lowest_dice(frame: pd.DataFrame) -> pd.DataFrame:
+    """Dice of each case and class at each point in the repeat that leaves least of it.
+
+    Args:
+        frame: A table of counts.
+
+    Returns:
+        Columns as from :func:`robustness.curves.case_dice`, with the lowest over repeats in place
+        of their mean; NaN where Dice is undefined in all of them.
+    """
+    of_repeats = [case_dice(found) for _, found in frame.groupby("repeat", sort=True)]
+    if not of_repeats:
+        return case_dice(frame)
+    tried = pd.concat(of_repeats, ignore_index=True)
+    lowest = tried.groupby(_KEYS, sort=False, observed=True)["dice"].min()
+    rows = frame[_KEYS].drop_duplicates()
+    return rows.merge(lowest.reset_index(), on=_KEYS, how="left").reset_index(drop=True)
 
 
 def ensembles(settings: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -1,5 +1,6 @@
 """Every YAML under conf/ does what it says, and runs; a new one is tested the day it is added."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,17 @@ import pytest
 import torch
 import yaml
 
+from robustness.attack import Attack
+from robustness.engine import make_plan
+from robustness.worst_case import ensembles, is_control
 from tests.places import ROOT, TASK, Place, make_place, with_store
+from tests.robustness.toy import attack_specs, build
 
 CONF = ROOT / "conf"
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "default.yaml")
+FULL = "robustness/full"
+# Hundreds of repeats or thousands of passes; the others have all of their attacks.
+SLOW = ("robustness/paper", "robustness/directed")
 # Whatever a YAML chooses, it runs on the tiny task, on one CPU and for one batch.
 TINY = [
     *("--data.task", TASK),
@@ -61,8 +69,68 @@ def attacks_of(config: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def built(name: str) -> list[Attack]:
+    return [build(spec) for spec in attack_specs(CONF / f"{name}.yaml")]
+
+
 def test_the_walk_finds_the_folder() -> None:
     assert {"task/hippocampus", "robustness/paper"} <= set(map(name_of, FILES))
+    sets = ("paper", "directed", "sparse", "corruptions", "transfer", "full", "quick")
+    assert {f"robustness/{one}" for one in sets} <= set(map(name_of, FILES))
+
+
+# Of the paper's attacks each disturbance is one forward pass, and nothing more is to be said.
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        name
+        for name in map(name_of, FILES)
+        if name.startswith("robustness/")
+        and name.removeprefix("robustness/") not in {"paper", "quick", "none"}
+    ),
+)
+def test_the_passes_in_a_header_are_those_of_the_attacks(name: str) -> None:
+    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+    found = re.search(
+        r"^# Of each slice: (\d+) forward and (\d+) backward passes( more)?\.$", text, re.MULTILINE
+    )
+    assert found
+    cost, more = make_plan(built(name)).cost, "/add/" in name
+    # The forward pass of the clean slices is there already where attacks are added.
+    assert (int(found[1]), int(found[2])) == (cost.forward - more, cost.backward)
+    assert (found[3] is not None) == more
+
+
+def test_sparse_attacks_have_one_budget() -> None:
+    settings = [attack.settings() for attack in built("robustness/sparse")]
+    controls = {one["name"] for one in settings if is_control(one)}
+    assert controls == {"random_directed", "matched_directed"}
+    ((budget, names),) = ensembles(settings).items()
+    assert budget == "pixels in [0, 0.2]"
+    assert set(names) | controls == {one["name"] for one in settings}
+    assert len({tuple(one["counts"]) for one in settings}) == 1
+
+
+@pytest.mark.parametrize("name", ["directed", "add/directed"])
+def test_directed_attacks_differ_in_nothing_but_the_way_they_climb(name: str) -> None:
+    attacks = [attack.settings() for attack in built(f"robustness/{name}")]
+    of_norm = [one for one in attacks if "epsilons" in one]
+    assert {one.get("objective") for one in of_norm} == {None, "bce", "balanced_bce"}
+    assert {one["name"] for one in of_norm if one.get("objective") == "bce"} == {
+        f"pgd_bce_{norm}" for norm in {one["norm"] for one in of_norm}
+    }
+    assert {one["steps"] for one in of_norm if "steps" in one} == {20}
+    assert len({one["restarts"] for one in of_norm if "restarts" in one}) == 1
+    for norm in {one["norm"] for one in of_norm}:
+        assert len({tuple(one["epsilons"]) for one in of_norm if one["norm"] == norm}) == 1
+
+
+def test_the_full_set_has_every_family() -> None:
+    modules = {type(attack).__module__.removeprefix("robustness.") for attack in built(FULL)}
+    assert modules == {
+        *("pixel_attacks", "greedy", "sparse", "sparse_search", "evolution"),
+        *("directed", "pgd", "apgd", "square", "minimum_norm", "corruptions"),
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -145,7 +213,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, marks=pytest.mark.slow) if name_of(path) == "robustness/paper" else path
+        pytest.param(path, marks=pytest.mark.slow) if name_of(path) in SLOW else path
         for path in FILES
     ],
     ids=name_of,

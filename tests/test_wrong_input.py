@@ -148,7 +148,7 @@ WRONG_OPTIONS: dict[str, tuple[list[str], list[str]]] = {
     "loss module": (["--model.loss", "nowhere.at_all:Term"], ["nowhere.at_all"]),
     "attack class": (
         ["--robustness.attacks", "[{class_path: robustness.pixel_attacks.LevelAtack}]"],
-        ["LevelAtack", "did you mean LevelAttack", "--robustness.attacks"],
+        ["LevelAtack", "did you mean robustness.pixel_attacks.LevelAttack", "--robustness.attacks"],
     ),
     "attack name": (
         ["--robustness.attacks", "[{class_path: LevelAtack, init_args: {name: mine}}]"],
@@ -243,6 +243,31 @@ def test_more_gpus_than_a_machine_has_are_refused(
 ) -> None:
     options = ["--trainer.accelerator", "gpu", "--trainer.devices", "999"]
     assert "gpu" in refused(place, capsys, "fit", *options).lower()
+
+
+@pytest.mark.parametrize(
+    ("objective", "options", "words"),
+    [
+        ("bcee", [], ["attack pgd", "bcee", "did you mean bce?"]),
+        ("training_loss", ["--model.outputs", "softmax", "--model.loss", "ce"], ["training_loss"]),
+    ],
+)
+def test_an_objective_that_there_is_not_is_refused_before_training(
+    objective: str,
+    options: list[str],
+    words: list[str],
+    place: Place,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = {"name": "pgd", "epsilons": [0.01], "objective": objective}
+    attack = {"class_path": "robustness.pgd.Pgd", "init_args": settings}
+    config = tmp_path / "attacks.yaml"
+    config.write_text(json.dumps({"robustness": {"attacks": [attack]}}), encoding="utf-8")
+    before = place.run_ids()
+    line = refused(place, capsys, "fit", "--config", str(config), *options)
+    assert all(word in line for word in words), line
+    assert place.run_ids() == before
 
 
 def test_a_rule_for_weights_of_a_class_that_no_case_holds_is_refused(

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from errors import InputError
 from lightning_module.ledger_history import read_ledger
+from robustness.calibration import CalibrationFile, read_calibration
 from robustness.counts import CountsFile, read_counts
 from robustness.distances import DistancesFile, read_distances
 from robustness.report_card import COLUMNS as CARD_COLUMNS
@@ -20,6 +21,7 @@ from tracking.store import find_experiment, open_client
 
 COUNTS_FILE = "counts.parquet"
 DISTANCES_FILE = "distances.parquet"
+CALIBRATION_FILE = "calibration.parquet"
 SNAPSHOTS_FILE = "saliency.npz"
 LEDGER_FOLDER = "ledger"
 LEDGER_FILE = "ledger.csv"
@@ -115,6 +117,15 @@ def fetch_distances(run: StoredRun, split: str) -> DistancesFile | None:
         InputError: If the stored file cannot be read.
     """
     return _fetch(run, f"{robustness_folder(split)}/{DISTANCES_FILE}", read_distances)
+
+
+def fetch_calibration(run: StoredRun, split: str) -> CalibrationFile | None:
+    """How well a run's probabilities agree with the truth, clean and attacked; None without it.
+
+    Raises:
+        InputError: If the stored file cannot be read.
+    """
+    return _fetch(run, f"{robustness_folder(split)}/{CALIBRATION_FILE}", read_calibration)
 
 
 def fetch_snapshots(run: StoredRun, split: str) -> list[Snapshot]:

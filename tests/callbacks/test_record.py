@@ -9,15 +9,23 @@ import torch
 
 from callbacks.record import Evaluation, record_curves, record_evaluation
 from robustness.attack import settings_text
+from robustness.calibration import calibration_frame
 from robustness.counts import counts_frame
 from robustness.directed import Fgsm
 from robustness.distances import distances_frame
 from robustness.engine import evaluate, make_plan
 from robustness.minimum_norm import MinimumNormAttack
+from robustness.scores import valid_pixels_q20
 from robustness.snapshots import LargestSlices, Snapshot, take_snapshots
 from tests.callbacks.toy import ATTACKS, ToyModule, val_loader
 from tests.places import NewLogger, Place
-from tracking.reading import fetch_counts, fetch_distances, fetch_snapshots, list_runs
+from tracking.reading import (
+    fetch_calibration,
+    fetch_counts,
+    fetch_distances,
+    fetch_snapshots,
+    list_runs,
+)
 
 METADATA = {"data": "d", "split": "s", "attacks": "a", "split_name": "test"}
 
@@ -175,3 +183,29 @@ def test_distances_and_parts_of_the_range_go_with_the_run(
     # A threshold is no budget.
     assert "test/minimum/auc" not in run.metrics
     assert "test/fgsm/auc" in run.metrics
+
+
+def test_calibration_goes_with_the_run(place: Place, new_logger: NewLogger) -> None:
+    plan, network = make_plan(ATTACKS), ToyModule().eval()
+    table = evaluate(network, val_loader(), plan, device=torch.device("cpu"), batch_size=16)
+    frame = counts_frame([table.partial()], plan.rows, ["class_0"])
+    calibration = calibration_frame([table.calibration.partial()], plan.rows, ["class_0"])
+    logger = new_logger()
+    found = Evaluation("test", 0, frame, METADATA, [], calibration=calibration)
+    record_evaluation(logger, found)
+    logger.send()
+    (run,) = list_runs("trials")
+    stored = fetch_calibration(run, "test")
+    assert stored is not None
+    pd.testing.assert_frame_equal(stored.frame, calibration)
+
+    # The clean error by hand: 15 bins over the probabilities of all pixels.
+    with torch.no_grad():
+        probs = torch.cat([network(batch["image"]) for batch in val_loader()]).sigmoid().numpy()
+    truth = np.concatenate([batch["mask"].numpy() for batch in val_loader()])
+    bins = np.minimum((probs * 15).astype(int), 14)
+    gaps = [abs(truth[bins == index].sum() - probs[bins == index].sum()) for index in range(15)]
+    assert run.metrics["test/ece"] == pytest.approx(sum(gaps) / probs.size, abs=1e-5)
+    assert 0 <= run.metrics["test/topn_random/ece"] <= 1
+    # Every slice of these has 16 x 16 valid pixels.
+    assert valid_pixels_q20(calibration, frame) == str(2**20 * 256)

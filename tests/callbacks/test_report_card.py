@@ -64,7 +64,7 @@ def test_no_card_is_made_unless_asked_for(new_logger: NewLogger) -> None:
 
 
 def test_intensities_are_those_asked_for(new_logger: NewLogger) -> None:
-    run = validated(new_logger, card_cases=1, card_steps=1, intensity_range=(0.0, 1.0))
+    run = validated(new_logger, card_cases=1, card_steps=1, max_pixel=1.0)
     counts = fetch_card_counts(run, "val")
     assert counts is not None
     points = counts.frame.groupby("attack")["point"].unique()
@@ -77,7 +77,7 @@ def test_intensities_are_those_asked_for(new_logger: NewLogger) -> None:
     [
         ({"card_cases": -1}, "--robustness.card_cases: found -1"),
         ({"card_steps": 0}, "--robustness.card_steps: found 0"),
-        ({"intensity_range": (0.2, 0.2)}, "--robustness.intensity_range: found"),
+        ({"max_pixel": 0.0}, "--data.max_pixel: found"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lightning_module.ledger_history import LEDGER_COLUMNS
+from robustness.calibration import BINS, calibration_frame, write_calibration
+from robustness.calibration import FIELDS as BIN_FIELDS
 from robustness.counts import (
     CLEAN_ROW,
     FIELDS,
@@ -24,6 +26,7 @@ from robustness.snapshots import Snapshot, save_snapshots
 from tests.pictures.slices import made_snapshot
 from tracking.logger import RunLogger
 from tracking.reading import (
+    CALIBRATION_FILE,
     COUNTS_FILE,
     LEDGER_FILE,
     LEDGER_FOLDER,
@@ -128,6 +131,15 @@ def store_run(
     return str(logger.version)
 
 
+def store_calibration(
+    scratch: Path, run: str, frame: pd.DataFrame, metadata: Mapping[str, str] = METADATA
+) -> None:
+    """Write the bins of a run into it."""
+    write_calibration(scratch / CALIBRATION_FILE, frame, metadata)
+    folder = robustness_folder("test")
+    open_client().log_artifact(run, str(scratch / CALIBRATION_FILE), folder)
+
+
 def store_transfer(
     scratch: Path,
     made_on: str,
@@ -156,6 +168,15 @@ def frame_of(dice: Mapping[Row, Sequence[float]], classes: Sequence[str] = ("a",
         sums[index, ..., FIELDS.index("fp")] = sums[index, ..., FIELDS.index("fn")] = wrong
     sums[..., FIELDS.index("slices") : FIELDS.index("slices_all") + 1] = 1
     return counts_frame([PartialCounts(CASES[:count], sums)], list(dice), classes)
+
+
+def bins_of(errors: Mapping[Row, float], classes: Sequence[str] = ("a",)) -> pd.DataFrame:
+    """Bins of 1000 pixels with this calibration error: all are true, and that much less is said."""
+    sums = np.zeros((len(errors), len(classes), BINS, len(BIN_FIELDS)), np.int64)
+    for index, error in enumerate(errors.values()):
+        place = min(int((1 - error) * BINS), BINS - 1)
+        sums[index, :, place] = (1000, 1000, round(1000 * (1 - error) * 2**20))
+    return calibration_frame([sums], list(errors), classes)
 
 
 def made_ledger(

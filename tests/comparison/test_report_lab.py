@@ -14,7 +14,15 @@ from comparison.table import curves_by_loss
 from robustness.counts import CLEAN_ROW, Row
 from robustness.report_card import COLUMNS
 from tests.comparison.conftest import HOSTILE
-from tests.comparison.made import METADATA, frame_of, made_frame, store_run, store_transfer
+from tests.comparison.made import (
+    METADATA,
+    bins_of,
+    frame_of,
+    made_frame,
+    store_calibration,
+    store_run,
+    store_transfer,
+)
 from tests.comparison.test_report import Page
 from tests.places import Place
 
@@ -27,7 +35,14 @@ SETTINGS = [
     {"class": "FGSM", "name": "fgsm", "objective": "bce", **BUDGET},
 ]
 STORED = {**METADATA, "attack_settings": json.dumps(SETTINGS)}
-HEADS = ("Report card", "Worst case over attacks", "Training loss by attack loss", "Transfer")
+HEADS = (
+    "Scores of each attack",
+    "Report card",
+    "Worst case over attacks",
+    "Training loss by attack loss",
+    "Transfer",
+)
+BINS = bins_of({CLEAN_ROW: 0.01, Row("pgd_bce", "epsilon", 1, 0.02, 0): 0.25})
 CARD = pd.DataFrame(
     [
         ("falls", "Dice <i>falls</i>", "pass", -0.0004, 0.01, 40, 5, ""),
@@ -62,6 +77,7 @@ def selection(place: Place, tmp_path: Path) -> Selection:
         store_run(tmp_path, made(), {"loss": loss, "seed": "0"}, metadata=STORED, card=card)
         for loss, card in (("bce", CARD), (HOSTILE, None))
     ]
+    store_calibration(tmp_path, ids[0], BINS, STORED)
     for victim in ids:
         store_transfer(tmp_path, ids[0], victim, made(("pgd_bce",)))
     return select_runs("Task90_Blob", "test")
@@ -106,6 +122,10 @@ OBJECTIVES = {"bce": 0.3, "margin": 0.4}
 def test_the_page_says_what_the_tables_say(selection: Selection) -> None:
     page = Page(attack_lab(selection, curves_by_loss(selection)).sections)
     words = " ".join(page.text.split())
+    # Clean Dice is 0.9, and a line from 0.4 to 0.3 stands at a third: half is reached before.
+    assert "pgd_bce, last point: epsilon 0.02 (image units)" in words
+    assert "0.6670.611 to 0.722" in words
+    assert "0.2500clean 0.0100" in words
     assert "✓ pass0.000" in words
     assert "✗ FAIL0.750" in words
     assert "n. a.<u>too few</u>" in words
@@ -132,20 +152,22 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(
         store_run(tmp_path, made_frame(0), {"loss": loss, "seed": "0"}, experiment="my task")
     selection = select_runs("my task", "test")
     lab = attack_lab(selection, curves_by_loss(selection))
-    assert not lab.tables
+    assert set(lab.tables) == {"attack_scores.csv", "point_scores.csv"}
     assert not lab.figures
-    assert re.findall("<h2>(.*?)</h2>", lab.sections) == ["Not in this report"]
+    heads = ["Scores of each attack", "Not in this report"]
+    assert re.findall("<h2>(.*?)</h2>", lab.sections) == heads
     lines = re.findall("<li>(.*?)</li>", lab.sections)
     assert [line.partition(":")[0] for line in lines] == [
+        "Calibration (ECE)",
         "Report card",
         "Worst case",
         "Training loss by attack loss",
         "Transfer",
     ]
-    assert "python main.py test --ckpt_path ... --robustness.card_cases 8" in lines[0]
-    assert "settings stored" in lines[1]
+    assert "python main.py test --ckpt_path ... --robustness.card_cases 8" in lines[1]
     assert "settings stored" in lines[2]
-    assert "python main.py attack --experiment &#x27;my task&#x27;" in lines[3]
+    assert "settings stored" in lines[3]
+    assert "python main.py attack --experiment &#x27;my task&#x27;" in lines[4]
 
 
 def test_one_run_alone_has_nothing_to_transfer_to(place: Place, tmp_path: Path) -> None:
@@ -162,7 +184,7 @@ def test_tables_and_figures_of_an_earlier_report_are_removed_and_no_others(
     folder = tmp_path / "report"
     (folder / "figures").mkdir(parents=True)
     names = ("report_card", "worst_case_x", "attack_loss_x", "transfer_x")
-    stale = [folder / name for name in TABLES]
+    stale = [folder / name for name in TABLES if "scores" not in name]
     stale += [folder / "figures" / f"{name}.png" for name in names]
     own = [folder / "mine.csv", folder / "figures" / "transfer.png"]
     for path in (*stale, *own):

@@ -110,6 +110,18 @@ def test_curves_have_the_clean_point_beside_the_worst_case(found: WorstCases) ->
     assert found.curves["bce"].set_index("attack").loc[NAME, "dice"] == pytest.approx(0.2)
 
 
+def test_of_repeats_the_lowest_counts_alone_and_in_an_ensemble() -> None:
+    frame = counts_of([0.5, 0.2], [0.4, 0.6])
+    again = counts_of([0.1, 0.4], [0.4, 0.6])
+    again = again[again["attack"] == "pgd"].assign(repeat=1)
+    selection = selection_of(("bce", 0, pd.concat([frame, again])), settings=SETTINGS)
+    found = worst_cases(selection)
+    assert found is not None
+    rows = found.table.set_index("attack")
+    assert rows["dice"].tolist() == pytest.approx([0.15, 0.15])
+    assert rows["attack_dice"].to_dict() == pytest.approx({"pgd": 0.15, "fgsm": 0.5})
+
+
 def test_a_figure_an_ensemble(selection: Selection, found: WorstCases) -> None:
     figures = worst_case_figures(selection, found)
     assert list(figures) == ["worst_case_linf_epsilon_in_0_0.2"]

@@ -90,7 +90,7 @@ def test_no_curve_is_refused() -> None:
         ("level", None, "level of the replaced pixels (image units)"),
         ("level", 0.2, "level of the replaced pixels (image units, 0.2 = brightest)"),
         ("pixels", 0.2, "pixels replaced in each slice"),
-        ("epsilon", None, "epsilon"),
+        ("epsilon", None, "epsilon (image units)"),
     ],
 )
 def test_axes_are_put_in_words(axis: str, max_pixel: float | None, words: str) -> None:

@@ -238,4 +238,4 @@ def test_checkpoints_halve_where_too_few_steps_rose_or_nothing_came_of_them() ->
             walk.arrive(walk.next_image(), torch.tensor(values), torch.ones_like(image))
         walk.check()
         assert walk.step_size.tolist() == expected
-    assert walk.best_value.tolist() == [11.0, 8.0]
+    assert walk.best.value.tolist() == [11.0, 8.0]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from monai.transforms.intensity.array import KSpaceSpikeNoise
 from scipy.ndimage import correlate1d, gaussian_filter
 from scipy.stats import norm
 
@@ -157,6 +158,22 @@ def test_a_spike_is_one_point_of_k_space_and_its_mirror(seed: int) -> None:
         for channel in change:
             assert channel[rows, columns].sum() == pytest.approx(strength * HIGH, rel=1e-3)
     assert all(place == places[0] for place in places)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_spike_is_that_of_monai(seed: int) -> None:
+    """MONAI is told where and how bright; what comes out is the same."""
+    scan = smooth_scan()
+    batch = one_scan(scan)
+    (image,) = corrupt(batch, "spike", severities=(5,), seed=seed)
+    before = np.fft.fftshift(spectrum(scan), axes=(1, 2))
+    change = np.abs(np.fft.fftshift(spectrum(image[0]), axes=(1, 2)) - before)[0]
+    added = KINDS["spike"].strengths[4] * HIGH * change.size
+    row, column = np.argwhere(change > change.max() / 2)[0].tolist()
+    places = tuple((channel, row, column) for channel in range(len(scan)))
+    brighter = np.log(np.abs(before[:, row, column]) + added).tolist()
+    expected = KSpaceSpikeNoise(places, brighter)(batch.image[0].double())
+    np.testing.assert_allclose(image[0], expected, atol=1e-6)
 
 
 def test_gamma_is_a_power_of_the_place_in_the_range() -> None:

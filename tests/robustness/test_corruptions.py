@@ -13,6 +13,7 @@ from torch import Tensor
 
 from robustness.attack import Passes
 from robustness.corruption_kinds import KINDS
+from robustness.corruption_models import Draw
 from robustness.corruptions import CorruptionAttack
 from tests.robustness.scans import (
     HIGH,
@@ -160,6 +161,23 @@ def test_small_and_constant_scans_stay_finite(
     batch = one_scan(np.full(shape, 0.1) if constant else draw.random(shape) * HIGH)
     for image in corrupt(batch, kind):
         assert torch.isfinite(image).all()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_slices_of_one_box_are_corrupted_at_once(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two boxes in the batch: a model is called twice, however many slices there are."""
+    sizes: list[int] = []
+    model = KINDS[kind]
+
+    def counting(scans: Tensor, strength: float, draw: Draw) -> Tensor:
+        sizes.append(len(scans))
+        return model.apply(scans, strength, draw)
+
+    monkeypatch.setitem(KINDS, kind, replace(model, apply=counting))
+    assert len(corrupt(batch_of(scans(9)), kind, severities=(3,))) == 1
+    assert sorted(sizes) == [4, 5]
 
 
 def test_no_pass_is_made() -> None:

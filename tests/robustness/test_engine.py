@@ -32,6 +32,7 @@ from tests.robustness.toy import (
     count_table,
     few_attacks,
     make_slices,
+    with_its_source,
 )
 
 RANDOM = [
@@ -118,8 +119,10 @@ def test_attacks_do_not_depend_on_each_other() -> None:
     network, slices = ConvNet().eval(), make_slices(6)
     together = count(network, slices, few_attacks())
     for attack in few_attacks():
-        alone = count(network, slices, [attack])
-        expected = together[together["attack"].isin(["clean", attack.name])]
+        few = with_its_source(attack)
+        alone = count(network, slices, few)
+        names = ["clean", *(one.name for one in few)]
+        expected = together[together["attack"].isin(names)]
         assert _same(alone, expected.reset_index(drop=True))
 
 
@@ -336,3 +339,19 @@ def test_an_objective_of_the_caller_is_found_by_its_name() -> None:
     )
     positive = (frame["tp"] + frame["fp"]).groupby(frame["attack"]).sum()
     assert positive["fgsm"] < positive["clean"]
+
+
+def test_a_network_that_diverges_under_attack_is_refused() -> None:
+    """Its masks would be empty, and its Dice that of a network that was fooled."""
+    inner = ConvNet().eval()
+
+    def fragile(image: Tensor) -> Tensor:
+        logits: Tensor = inner(image)
+        return torch.where(image.amax((1, 2, 3), keepdim=True) > 1.5, torch.nan, logits)
+
+    attacks = [
+        LevelAttack("mild", levels=(0.5,), ranking="random"),
+        LevelAttack("strong", levels=(0.5, 2.0), ranking="random"),
+    ]
+    with pytest.raises(ValueError, match="attack strong: the network gives NaN or infinite"):
+        count(fragile, make_slices(9), attacks)

@@ -1,4 +1,4 @@
-"""The shortest disturbance that ruins a mask, against networks where it is known."""
+"""A disturbance near the shortest that ruins a mask, against networks where it is known."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from robustness.attack import AttackBatch
 from robustness.batches import attack_batch, fixed_size
+from robustness.directed import Fgsm
 from robustness.distances import DistanceTable, distances_frame
+from robustness.engine import make_plan
 from robustness.minimum_norm import MinimumNormAttack, slice_dice
-from robustness.norms import Norm
+from robustness.norms import NORMS, Norm
 from robustness.objectives import OBJECTIVES
 from tests.robustness.reference import Slice
 from tests.robustness.toy import (
@@ -279,15 +281,40 @@ def test_without_a_gradient_nothing_moves_and_nothing_breaks(norm: Norm) -> None
     assert torch.equal(images[0], batch.image)
 
 
-def test_a_saturated_objective_is_made_good_by_the_logits() -> None:
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_saturated_objective_is_made_good_by_the_logits(norm: Norm) -> None:
     """In float32 the sigmoid of these logits is exactly 0 or 1, and so is every gradient 0."""
     network = Pixelwise(1e5)
     batch = network.batch()
     assert (batch.gradient("soft_dice") == 0).all()
-    _, (linf,), _ = distances_of(MinimumNormAttack("a", norm="linf"), batch)
-    _, (l2,), _ = distances_of(MinimumNormAttack("a", norm="l2"), batch)
-    assert linf.isinf().all()
-    assert l2.isfinite().all()
+    _, (found,), _ = distances_of(MinimumNormAttack("a", norm=norm), batch)
+    shares = found.numpy() / np.array(network.shortest(0.5, norm))
+    assert shares.min() > 1 - 1e-4
+    assert shares.max() < (1.01 if norm == "linf" else 1.5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_objective_that_leads_nowhere_is_left_after_half_of_the_steps(norm: Norm) -> None:
+    """The sum of probabilities only ever finds more: masks of true pixels alone stay whole."""
+    network = Pixelwise()
+    known = network.batch()
+    batch = replace(known, counted=known.mask > 0)
+    attack = MinimumNormAttack("a", norm=norm, objective="probability_sum", steps=60)
+    _, (found,), _ = distances_of(attack, batch)
+    assert found.isfinite().all()
+
+
+def test_the_gradient_of_the_clean_slices_is_shared() -> None:
+    network = CallCounter(broken_network())
+    batch = batch_of(scans(4), network)
+    batch.gradient("soft_dice")
+    attacks = [MinimumNormAttack(norm, norm=norm, steps=4, tighten=1) for norm in NORMS]
+    for attack in attacks:
+        list(attack.disturb(batch, 0))
+    cost = make_plan([*attacks, Fgsm("fgsm", (0.1,), objective="soft_dice")]).cost
+    assert (network.forwards, network.backwards) == (1 + 2 * (3 + 1), 1 + 2 * 3)
+    # The engine looks at the clean slices and at the image of each attack.
+    assert cost == (network.forwards + 4, network.backwards)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -203,7 +203,7 @@ def test_float32_gives_the_gradient_of_float64_for_pixels_that_are_right(name: s
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_pixel_losses_add_up_to_their_objective(name: str) -> None:
     logits, target, valid = _case()
-    loss = PIXEL_LOSSES[name](logits, target)
+    loss = PIXEL_LOSSES[name](logits, target, valid)
     assert loss.shape == logits.shape
     expected = (loss * valid).sum(dim=(1, 2, 3))
     torch.testing.assert_close(OBJECTIVES[name](logits, target, valid), expected)

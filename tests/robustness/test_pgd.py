@@ -148,7 +148,7 @@ def test_the_first_step_of_segpgd_leaves_wrong_pixels_alone() -> None:
 
 
 @pytest.mark.parametrize("attack", [SegPgd, CosPgd])
-@pytest.mark.parametrize("objective", ["bce", "margin", "js"])
+@pytest.mark.parametrize("objective", ["bce", "balanced_bce", "margin", "js"])
 def test_the_variants_follow_any_sum_over_pixels(
     attack: Callable[..., RandomStarts], objective: str
 ) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robustness.attack import Attack, AttackBatch, attacks_fingerprint
 from robustness.batches import attack_batch, fixed_size
+from robustness.engine import make_plan
 from robustness.orders import RANKINGS
 from robustness.pixel_attacks import CountAttack, LevelAttack
 from robustness.values import local_median
@@ -270,6 +271,22 @@ WRONG: dict[str, tuple[Callable[[], Attack], str]] = {
         lambda: CountAttack("a", (1,), ranking="edge", value="directed", repeats=2),
         "repeats is 2, expected 1, since nothing in it is random",
     ),
+    "idle range": (
+        lambda: CountAttack("a", (1,), value=0.2, low=-3.0),
+        "low is -3.0, expected 0.0: no effect where value is 0.2",
+    ),
+    "idle end": (
+        lambda: CountAttack("a", (1,), value="local_median", high=9.0),
+        "high is 9.0, expected 1.0: no effect where value is local_median",
+    ),
+    "idle window": (
+        lambda: CountAttack("a", (1,), window=5),
+        "window is 5, expected 3: no effect where value is uniform",
+    ),
+    "idle likeness": (
+        lambda: CountAttack("a", (1,), value="directed", values_like="b"),
+        "values_like is b, expected '': no effect where value is directed",
+    ),
     "window": (lambda: CountAttack("a", (1,), window=4), "window is 4, expected 3 or 5"),
 }
 
@@ -280,6 +297,23 @@ def test_settings_that_make_no_sense_are_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_a_control_has_its_values_from_an_attack_of_the_list() -> None:
+    make_plan([VALUES, CONTROL])
+    for attacks, message in (
+        (
+            [COUNTS, CONTROL],
+            r"values_like is values, expected another attack whose values are drawn",
+        ),
+        ([replace(VALUES, name="valuse"), CONTROL], r"one of valuse \(did you mean valuse\?\)"),
+        (
+            [replace(VALUES, high=4.0), CONTROL],
+            r"values_like is values, uniform in \[2.0, 4.0\), expected an attack with its own",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"attack values_control: .*{message}"):
+            make_plan(attacks)
 
 
 def test_attacks_that_take_more_pixels_than_a_slice_has_are_refused() -> None:
@@ -309,7 +343,7 @@ def test_later_options_leave_earlier_fingerprints_as_they_were() -> None:
     assert isinstance(first, LevelAttack)
     for changed in (replace(first, valid_only=True), replace(first, per_channel=True)):
         assert attacks_fingerprint([changed, *attacks[1:]], 0) != STORED
-    assert replace(COUNTS, window=5).settings()["window"] == 5
+    assert replace(COUNTS, value="local_median", window=5).settings()["window"] == 5
     assert not {"valid_only", "per_channel", "window"} & set(COUNTS.settings())
 
 

@@ -10,6 +10,11 @@ import torch
 from torch import nn
 
 from lightning_module.unet import UNet
+from robustness.directed import Fgsm, NoiseControl
+from robustness.greedy import GreedyCountAttack
+from robustness.pgd import Pgd
+from robustness.pixel_attacks import CountAttack
+from robustness.sparse_search import SparseRandomSearch
 from tests.robustness.agreement import Agreement, compare
 from tests.robustness.reference import (
     LOGIT_ROUNDING,
@@ -112,6 +117,24 @@ def test_the_network_has_learned_and_the_attacks_hurt(
     hurt = [numbers[:3] for key, numbers in found[8].items() if key[:2] == ("topn_random", 7)]
     assert _dice(clean) > 0.5
     assert _dice(hurt) < _dice(clean) - 0.02
+
+
+def test_attacks_that_see_more_do_more(network: nn.Module, attacked: list[Slice]) -> None:
+    """At equal budgets: PGD beats one step beats noise; renewed and searched pixels beat ranked."""
+    attacks = [
+        NoiseControl("noise", epsilons=(0.004,)),
+        Fgsm("fgsm", objective="balanced_bce", epsilons=(0.004,)),
+        Pgd("pgd", objective="balanced_bce", steps=10, epsilons=(0.004,)),
+        CountAttack("ranked", counts=(5,), value="directed", high=0.2, valid_only=True),
+        GreedyCountAttack("renewed", counts=(5,), valid_only=True),
+        SparseRandomSearch("searched", counts=(5,), queries=150),
+    ]
+    frame = count(network, attacked, attacks, batch_size=16)
+    sums = frame.groupby("attack")[["tp", "fp", "fn"]].sum()
+    dice = (2 * sums["tp"] / (2 * sums["tp"] + sums["fp"] + sums["fn"])).to_dict()
+    assert dice["pgd"] < dice["fgsm"] < dice["noise"], dice
+    assert dice["renewed"] < dice["ranked"] < dice["clean"], dice
+    assert dice["searched"] < dice["ranked"], dice
 
 
 def test_rounding_is_smaller_than_what_the_bound_allows(

@@ -151,3 +151,20 @@ def test_numbers_are_paired_over_cases_and_meant_over_repeats() -> None:
     lines = report_card(frame, HEALTHY).set_index("check")
     assert lines.loc["gradients_beat_random_search", "value"] == pytest.approx(-0.04, abs=1e-4)
     assert np.isfinite(lines["value"].drop("transfer_does_not_beat_white_box")).all()
+
+
+@pytest.mark.parametrize("check", ["more_steps_change_nothing", "restarts_agree"])
+def test_changes_of_single_cases_do_not_make_up_for_each_other(check: str) -> None:
+    """Half of the cases gain 0.2, half lose 0.2: the means are the same, the attack is not."""
+    frame = counts(GOOD, repeats={APGD: [0.0, 0.0]})
+    odd = frame["case"].isin(["case_1", "case_3", "case_5"])
+    if check == "restarts_agree":
+        at = (frame["attack"] == APGD) & (frame["repeat"] == 1)
+    else:
+        at = frame["attack"] == APGD_DOUBLE
+    shift = np.where(odd, 1, -1) * round(0.2 * PIXELS)
+    for name, sign in (("tp", 1), ("fp", -1), ("fn", -1)):
+        frame[name] = np.where(at, frame[name] + sign * shift, frame[name])
+    card = report_card(frame, HEALTHY)
+    assert status(card, check) == "fail"
+    assert value(card, check) == pytest.approx(0.2, abs=0.01)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from robustness.objectives import OBJECTIVES, logit_sum, probability_sum
-from robustness.saliency import input_gradient
-from tests.robustness.toy import ConvNet, as_batch, make_slices
+from robustness.saliency import ascent, ascents, input_gradient
+from tests.robustness.toy import CallCounter, ConvNet, as_batch, make_slices
 
 
 def _tensors(channels: int = 1, classes: int = 1) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,6 +43,15 @@ def test_the_sum_of_probabilities_weighs_by_p_times_1_minus_p() -> None:
         probs = network(image).sigmoid()
     expected = probs * (1 - probs) * network.weight.detach()[0][None]
     torch.testing.assert_close(gradient, expected)
+
+
+def test_several_objectives_share_one_forward_pass() -> None:
+    network, tensors = CallCounter(ConvNet(2, 2).eval()), _tensors(channels=2, classes=2)
+    found = ascents(network, (probability_sum, _hits, logit_sum), *tensors)
+    assert (network.forwards, network.backwards) == (1, 3)
+    for one, objective in zip(found, (probability_sum, _hits, logit_sum), strict=True):
+        for part, expected in zip(one, ascent(network, objective, *tensors), strict=True):
+            assert torch.equal(part, expected)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -31,6 +31,7 @@ from tests.robustness.toy import (
     count,
     few_attacks,
     make_slices,
+    with_its_source,
 )
 
 EACH = pytest.mark.parametrize("attack", few_attacks(), ids=lambda attack: attack.name)
@@ -118,7 +119,7 @@ def test_maps_are_those_of_the_counts(attack: Attack) -> None:
     by_key = {(one.case, one.index): one for one in slices}
     for snapshot in snapshots:
         one = by_key[snapshot.case, snapshot.slice_index]
-        frame = count(network, [one], [attack], seed=5)
+        frame = count(network, [one], with_its_source(attack), seed=5)
         frame = frame[frame["repeat"] == 0]
         maps = {("clean", 0): snapshot.probs}
         maps |= {(attack.name, point): probs for point, probs in enumerate(snapshot.attacked_probs)}

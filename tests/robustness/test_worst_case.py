@@ -1,7 +1,6 @@
 """The worst case is the lowest Dice of each case, and only attacks of equal budget are pooled."""
 
 from itertools import product
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from robustness.counts import FIELDS, PartialCounts, Row, counts_frame
 from robustness.curves import case_dice
 from robustness.pixel_attacks import CountAttack, LevelAttack
-from robustness.worst_case import ensembles, is_control, worst_case
+from robustness.worst_case import ensembles, is_control, lowest_dice, worst_case
 
 CASES, CLASSES = ("a", "b"), ("left", "right")
 # The first attack has repeats; the points 1 and 2 are those that all have.
@@ -38,13 +37,13 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
 
 
 def dice_of(frame: pd.DataFrame, attack: str, point: float, case: str, name: str) -> float | None:
-    """Mean over the repeats in which Dice is defined, by plain loops."""
+    """The lowest of the repeats in which Dice is defined, by plain loops."""
     tried = []
     for row in frame.to_dict("records"):
         if (row["attack"], row["point"], row["case"], row["class"]) == (attack, point, case, name):
             size = 2 * row["tp"] + row["fp"] + row["fn"]
             tried += [2 * row["tp"] / size] if size else []
-    return fmean(tried) if tried else None
+    return min(tried, default=None)
 
 
 @settings(max_examples=25)
@@ -76,7 +75,9 @@ def test_it_is_never_above_a_member_and_falls_with_every_attack_that_joins(
     keys = ["point", "case", "class"]
     found = worst_case(frame, order[:count]).set_index(keys)["dice"]
     for name in order[:count]:
-        scored = case_dice(frame[frame["attack"] == name]).set_index(keys)["dice"]
+        scored = lowest_dice(frame[frame["attack"] == name]).set_index(keys)["dice"]
+        mean = case_dice(frame[frame["attack"] == name]).set_index(keys)["dice"]
+        assert (scored[mean.notna()] <= mean[mean.notna()]).all()
         member = scored.reindex(found.index)
         assert (found.isna() <= member.isna()).all()
         assert (found[member.notna()] <= member[member.notna()]).all()
@@ -88,11 +89,30 @@ def test_it_is_never_above_a_member_and_falls_with_every_attack_that_joins(
 @given(frames())
 def test_of_one_attack_it_is_that_attack(frame: pd.DataFrame) -> None:
     for name in POINTS:
-        scored = case_dice(frame[frame["attack"] == name]).reset_index(drop=True)
+        scored = lowest_dice(frame[frame["attack"] == name])
         found = worst_case(frame, [name, name])
         columns = ["axis", "point", "case", "class", "dice"]
         pd.testing.assert_frame_equal(found[columns], scored[columns])
         assert set(found["attack"]) <= {name, ""}
+
+
+def test_an_attacker_keeps_the_best_try_of_each_case() -> None:
+    rows = [Row("one", "epsilon", 0, 1.0, 0), Row("one", "epsilon", 0, 1.0, 1)]
+    sums = np.zeros((2, 2, 1, len(FIELDS)), dtype=np.int64)
+    sums[..., 0] = 1
+    sums[0, 0, 0, 1] = sums[1, 1, 0, 2] = 2  # Dice 1/2: the first try on a, the second on b
+    frame = counts_frame([PartialCounts(CASES, sums)], rows, ["left"])
+    assert case_dice(frame)["dice"].tolist() == [0.75, 0.75]
+    assert worst_case(frame, ["one"])["dice"].tolist() == [0.5, 0.5]
+
+
+@settings(max_examples=10)
+@given(frames())
+def test_the_lowest_dice_has_the_rows_of_the_mean(frame: pd.DataFrame) -> None:
+    columns = ["attack", "axis", "point_index", "point", "case", "class"]
+    pd.testing.assert_frame_equal(lowest_dice(frame)[columns], case_dice(frame)[columns])
+    alone = frame[frame["attack"] == "two"]
+    pd.testing.assert_frame_equal(lowest_dice(alone), case_dice(alone))
 
 
 def test_attacks_without_a_point_in_common_have_no_worst_case() -> None:

@@ -217,3 +217,9 @@ def few_attacks() -> list[Attack]:
             "values_control", counts=(2, 6), repeats=3, ranking="random", values_like="values"
         ),
     ]
+
+
+def with_its_source(attack: Attack) -> list[Attack]:
+    """One of the few attacks, behind the one whose values it takes: it is refused without."""
+    names = {attack.name, getattr(attack, "values_like", "")}
+    return [one for one in few_attacks() if one.name in names]

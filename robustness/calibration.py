@@ -1,0 +1,226 @@
+"""How well probabilities agree with the truth, clean and attacked: a table of whole numbers.
+
+Each valid pixel falls into one of 15 equal bins of its probability. Of a bin are kept the number
+of pixels, how many are true, and the sum of their probabilities in multiples of 2**-20: whole
+numbers, which add up exactly in any order, for all batch sizes and numbers of processes alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from robustness.parquet import read_table
+
+SCHEMA_VERSION = "1"
+BINS = 15
+FIELDS = ("pixels", "true", "probs_q20")
+
+_SCHEMA = pa.schema(
+    [
+        ("attack", pa.string()),
+        ("axis", pa.string()),
+        ("point_index", pa.int32()),
+        ("point", pa.float64()),
+        ("repeat", pa.int32()),
+        ("class", pa.string()),
+        ("bin", pa.int32()),
+        *((name, pa.int64()) for name in FIELDS),
+    ]
+)
+_BITS = 20
+_Q20 = 2**_BITS
+_POINT = ["attack", "axis", "point_index", "point"]
+
+
+class Disturbance(Protocol):
+    """What the table needs to know of a row; a ``robustness.counts.Row`` is one."""
+
+    @property
+    def attack(self) -> str:
+        """Name of the attack."""
+
+    @property
+    def axis(self) -> str:
+        """What its points are."""
+
+    @property
+    def point_index(self) -> int:
+        """Index of the point."""
+
+    @property
+    def point(self) -> float:
+        """The point."""
+
+    @property
+    def repeat(self) -> int:
+        """Which repetition."""
+
+
+@dataclass(frozen=True)
+class CalibrationFile:
+    """A stored table of bins with the fingerprints of what it was measured on.
+
+    Attributes:
+        frame: One row per attack, point, repeat, class and bin.
+        metadata: ``schema_version`` and what was given, such as fingerprints.
+    """
+
+    frame: pd.DataFrame
+    metadata: dict[str, str]
+
+
+class CalibrationTable:
+    """Adds up the bins of each disturbance, on the device.
+
+    Args:
+        rows: The disturbances, each once.
+        device: Where the sums are kept.
+    """
+
+    def __init__(self, rows: Sequence[Disturbance], device: torch.device) -> None:
+        self._rows = len(rows)
+        self._device = device
+        self._sums: Tensor | None = None
+
+    def add(self, row: int, probs: Tensor, truth: Tensor, counted: Tensor) -> None:
+        """Add the pixels of a batch to one row.
+
+        Args:
+            row: Index of the disturbance.
+            probs: Probabilities in [0, 1], shape ``(B, K, H, W)``; NaN, which a disturbed image
+                may give, is not counted.
+            truth: True masks, same shape, bool.
+            counted: False in padding and where the truth is not known, bool, ``(B, 1, H, W)``.
+        """
+        classes = probs.shape[1]
+        if self._sums is None:
+            # Pixels and probabilities, by what is true; the last place takes what isn't counted.
+            shape = (self._rows, 2, 2 * classes * BINS + 1)
+            self._sums = torch.zeros(shape, dtype=torch.int64, device=self._device)
+        # int32 is several times as fast as int64 and holds BINS * _Q20.
+        whole = (probs.float().nan_to_num() * _Q20).round().int()
+        bins = ((whole * BINS) >> _BITS).clamp(max=BINS - 1)
+        of_class = torch.arange(classes, dtype=torch.int32, device=probs.device)[:, None, None]
+        place = (of_class * 2 + truth.int()) * BINS + bins
+        place = place.masked_fill(~counted | probs.isnan(), 2 * classes * BINS).flatten().long()
+        self._sums[row, 0].index_add_(0, place, torch.ones_like(place))
+        self._sums[row, 1].index_add_(0, place, whole.flatten().long())
+
+    def partial(self) -> np.ndarray:
+        """What has been added so far, on the host, to be sent to another process.
+
+        Returns:
+            int64, shape ``(rows, K, BINS, len(FIELDS))``; K is 0 where nothing was added.
+        """
+        if self._sums is None:
+            return np.zeros((self._rows, 0, BINS, len(FIELDS)), dtype=np.int64)
+        held = self._sums[..., :-1].clone().cpu().numpy()
+        pixels, probs = np.moveaxis(held.reshape(self._rows, 2, -1, 2, BINS), 1, 0)
+        fields = (pixels.sum(axis=2), pixels[:, :, 1], probs.sum(axis=2))
+        return np.stack(fields, axis=-1)
+
+
+def calibration_frame(
+    parts: Sequence[np.ndarray], rows: Sequence[Disturbance], classes: Sequence[str]
+) -> pd.DataFrame:
+    """The table of bins from those of all processes, rows in a fixed order.
+
+    Args:
+        parts: From :meth:`CalibrationTable.partial`.
+        rows: The disturbances, in the order of the sums.
+        classes: Names of the K classes.
+
+    Returns:
+        One row per disturbance, class and bin, with the columns of the file.
+
+    Raises:
+        ValueError: If the parts hold another number of classes than there are names.
+    """
+    sums = np.zeros((len(rows), len(classes), BINS, len(FIELDS)), dtype=np.int64)
+    for part in parts:
+        if not part.shape[1]:
+            continue
+        if part.shape[1] != len(classes):
+            msg = f"calibration of {part.shape[1]} classes, names of {len(classes)}: {classes}"
+            raise ValueError(msg)
+        sums += part
+    each = len(classes) * BINS
+    columns: dict[str, object] = {
+        "attack": np.repeat([row.attack for row in rows], each),
+        "axis": np.repeat([row.axis for row in rows], each),
+        "point_index": np.repeat(np.array([row.point_index for row in rows], np.int32), each),
+        "point": np.repeat(np.array([row.point for row in rows], np.float64), each),
+        "repeat": np.repeat(np.array([row.repeat for row in rows], np.int32), each),
+        "class": np.tile(np.repeat(np.array(classes), BINS), len(rows)),
+        "bin": np.tile(np.arange(BINS, dtype=np.int32), len(rows) * len(classes)),
+    }
+    columns |= {name: sums[..., index].ravel() for index, name in enumerate(FIELDS)}
+    return pd.DataFrame(columns)
+
+
+def ece(frame: pd.DataFrame) -> pd.DataFrame:
+    """Expected calibration error at each point: how far probabilities are from frequencies.
+
+    The sum over bins of |true pixels - summed probabilities|, divided by all pixels, of each class
+    over all repeats; then the mean over classes. It is of the probability of a class, not of that
+    of the likelier answer, and pixels count alike: background, which most of them are, as well.
+
+    Args:
+        frame: From :func:`calibration_frame`.
+
+    Returns:
+        Columns ``attack, axis, point_index, point, ece, pixels`` in the order of the table, with
+        ``pixels`` summed over repeats; ``ece`` is NaN where no pixel was counted.
+
+    References:
+        Naeini, Cooper, Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning,
+        AAAI 2015; Guo, Pleiss, Sun, Weinberger, On calibration of modern neural networks, ICML
+        2017, which has the 15 bins.
+    """
+    by_bin = frame.groupby([*_POINT, "class", "bin"], sort=False, observed=True)[list(FIELDS)].sum()
+    by_bin["gap"] = (by_bin["true"] * _Q20 - by_bin["probs_q20"]).abs()
+    levels = [*_POINT, "class"]
+    by_class = by_bin.groupby(level=levels, sort=False)[["gap", "pixels"]].sum()
+    pixels = by_class["pixels"]
+    by_class["ece"] = by_class["gap"] / pixels.where(pixels > 0) / _Q20
+    found = by_class.groupby(level=_POINT, sort=False).agg(
+        ece=("ece", "mean"), pixels=("pixels", "max")
+    )
+    return found.reset_index()
+
+
+def write_calibration(path: Path, frame: pd.DataFrame, metadata: Mapping[str, str]) -> None:
+    """Write a table of bins as Parquet.
+
+    Args:
+        path: The file to write.
+        frame: From :func:`calibration_frame`.
+        metadata: Fingerprints; ``schema_version`` is added.
+    """
+    table = pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False)
+    stored = {**metadata, "schema_version": SCHEMA_VERSION}
+    pq.write_table(table.replace_schema_metadata(stored), path, compression="zstd")
+
+
+def read_calibration(path: Path) -> CalibrationFile:
+    """Read a table of bins back.
+
+    Args:
+        path: A file written by :func:`write_calibration`.
+
+    Returns:
+        The table and its metadata.
+
+    Raises:
+        ValueError: If the file is not such a table, or of another schema version.
+    """
+    table, metadata = read_table(path, _SCHEMA, SCHEMA_VERSION, "calibration")
+    return CalibrationFile(table.to_pandas(), metadata)

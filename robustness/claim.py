@@ -1,0 +1,284 @@
+"""The paper's claim put to the test: do runs whose gradients spread wider lose less Dice?
+
+Fixed before the two were first compared: a run's spread is its mean effective number of pixels, its
+robustness the area under ``topn_at_max`` over clean Dice, the test two-sided at 5 %. A run is one
+training; slices and cases of one training say nothing about its loss.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from robustness.curves import areas, clean_dice
+from robustness.spread_table import case_means
+
+ATTACK = "topn_at_max"
+MEASURE = "effective_pixels"
+LEVEL = 0.05
+_MOST_EXACT = 50_000  # up to so many permutations all are tried
+_DRAWS = 10_000
+_FEWEST = 3  # of losses or runs: two points always correlate by 1 or -1
+
+
+@dataclass(frozen=True)
+class RunPoint:
+    """One training.
+
+    Attributes:
+        name: Of the run.
+        loss: Of the training.
+        spread: Mean effective number of pixels.
+        robustness: Area under the attack's curve over clean Dice.
+    """
+
+    name: str
+    loss: str
+    spread: float
+    robustness: float
+
+
+@dataclass(frozen=True)
+class RankTest:
+    """A rank correlation and what chance makes of it.
+
+    Attributes:
+        rho: NaN where there are too few points, or they do not differ.
+        count: Points that tell: losses, or runs of losses with several.
+        p: Share of permutations with a correlation as far from 0; two-sided.
+        least_p: The least p that so few points can give.
+        chance: The 2.5 % and 97.5 % quantiles of the correlations of permutations.
+        interval: 95 % bootstrap interval over trainings, too narrow where a loss has few of them;
+            None where it cannot be had.
+        exact: Whether all permutations were tried, or some drawn.
+    """
+
+    rho: float
+    count: int
+    p: float
+    least_p: float
+    chance: tuple[float, float]
+    interval: tuple[float, float] | None
+    exact: bool
+
+    @property
+    def finding(self) -> str:
+        """``too few``, ``supports``, ``contradicts`` or ``undecided``."""
+        if math.isnan(self.rho) or self.least_p > LEVEL:
+            return "too few"
+        if self.p > LEVEL:
+            return "undecided"
+        return "supports" if self.rho > 0 else "contradicts"
+
+
+@dataclass(frozen=True)
+class ClaimTest:
+    """Both halves of the test, apart.
+
+    Attributes:
+        runs: How many trainings.
+        losses: How many losses.
+        between: Of the losses' means.
+        within: Of the runs, ranked within their loss.
+    """
+
+    runs: int
+    losses: int
+    between: RankTest
+    within: RankTest
+
+    @property
+    def sentence(self) -> str:
+        """The result in words, whichever way it falls."""
+        head = f"Of {self.runs} runs of {self.losses} losses, spread against robustness."
+        between = _half("Between losses (their means)", "losses", self.between)
+        within = _half("Within a loss (between its seeds)", "runs", self.within)
+        return f"{head} {between} {within}"
+
+
+def run_point(
+    name: str,
+    loss: str,
+    spread: pd.DataFrame,
+    curves: pd.DataFrame,
+    *,
+    output: str = "probability",
+    method: str = "gradient",
+) -> RunPoint:
+    """One run's two numbers.
+
+    Args:
+        name: Of the run.
+        loss: Of its training.
+        spread: From ``spread_table.spread_frame``. Averaged over the slices of a case that have
+            foreground, then over cases.
+        curves: From ``curves.mean_curves``.
+        output: What was explained.
+        method: By what.
+
+    Raises:
+        ValueError: If the spread of that output and method, the attack or the clean point is
+            missing, or clean Dice is 0 or unknown.
+    """
+    means = case_means(spread)
+    chosen = (
+        (means["output"] == output) & (means["method"] == method) & (means["measure"] == MEASURE)
+    )
+    width = float(means.loc[chosen, "value"].mean())
+    if math.isnan(width):
+        msg = f"{name}: found no {MEASURE} of {method} for the {output}; measure its spread"
+        raise ValueError(msg)
+    clean, found = clean_dice(curves), areas(curves)
+    if ATTACK not in found:
+        msg = f"{name}: found no {ATTACK} among {', '.join(found) or 'no attacks'}; evaluate it"
+        raise ValueError(msg)
+    if not clean > 0:
+        msg = f"{name}: clean Dice is {clean}, expected above 0; leave the run out"
+        raise ValueError(msg)
+    return RunPoint(name, loss, width, found[ATTACK] / clean)
+
+
+def weigh_claim(points: Sequence[RunPoint], *, seed: int = 0) -> ClaimTest:
+    """Correlate spread and robustness by ranks, between losses and within a loss.
+
+    Between: Spearman of the losses' means; losses are permuted, and the interval comes from drawing
+    runs of each loss with replacement (where each has two runs or more). Within: both numbers are
+    ranked among the runs of each loss, the mean rank is taken off, and all runs are correlated
+    together; losses with one run tell nothing, those with more runs weigh more. Runs are permuted
+    within their loss.
+
+    All permutations are tried up to 50 000, else 10 000 drawn (and the unpermuted one counted).
+
+    Args:
+        points: One a run.
+        seed: Of draws.
+
+    Raises:
+        ValueError: If a number is not finite.
+
+    References:
+        Spearman, The proof and measurement of association between two things, 1904; Phipson, Smyth:
+        Permutation P-values should never be zero, 2010; Efron, Tibshirani: An introduction to the
+        bootstrap, 1993, section 13 (percentile interval).
+    """
+    for point in points:
+        if not (math.isfinite(point.spread) and math.isfinite(point.robustness)):
+            msg = (
+                f"{point.name}: spread {point.spread} and robustness {point.robustness}, "
+                "expected finite numbers; leave the run out"
+            )
+            raise ValueError(msg)
+    losses = sorted({point.loss for point in points})
+    groups = [
+        np.array([(p.spread, p.robustness) for p in points if p.loss == loss]).reshape(-1, 2)
+        for loss in losses
+    ]
+    draw = np.random.default_rng(seed)
+    return ClaimTest(len(points), len(losses), _between(groups, draw), _within(groups, draw))
+
+
+def _between(groups: Sequence[np.ndarray], draw: np.random.Generator) -> RankTest:
+    if len(groups) < _FEWEST:
+        return _untold(len(groups))
+    means = np.stack([group.mean(axis=0) for group in groups])
+    ranks = _centred(means)
+    tested = _permuted([ranks], len(groups), draw)
+    if math.isnan(tested.rho) or min(map(len, groups)) < 2:  # noqa: PLR2004
+        return tested
+    drawn = np.stack(
+        [
+            group[draw.integers(len(group), size=(_DRAWS, len(group)))].mean(axis=1)
+            for group in groups
+        ],
+        axis=1,
+    )
+    spread, robust = (stats.rankdata(drawn[..., axis], axis=1) for axis in (0, 1))
+    rhos = _correlations(spread, robust)
+    rhos = rhos[~np.isnan(rhos)]
+    low, high = np.quantile(rhos, [0.025, 0.975])
+    return RankTest(**{**vars(tested), "interval": (float(low), float(high))})
+
+
+def _within(groups: Sequence[np.ndarray], draw: np.random.Generator) -> RankTest:
+    several = [_centred(group) for group in groups if len(group) > 1]
+    count = sum(map(len, several))
+    return _permuted(several, count, draw) if count >= _FEWEST else _untold(count)
+
+
+def _permuted(groups: Sequence[np.ndarray], count: int, draw: np.random.Generator) -> RankTest:
+    """Correlation of centred ranks over all groups, against permutations within each group."""
+    norm = math.sqrt(
+        math.prod(float((np.concatenate(groups) ** 2)[:, axis].sum()) for axis in (0, 1))
+    )
+    if norm == 0:
+        return _untold(count)
+    found = sum(float(group[:, 0] @ group[:, 1]) for group in groups) / norm
+    tried = math.prod(math.factorial(len(group)) for group in groups)
+    exact = tried <= _MOST_EXACT
+    products = np.zeros(1)
+    for group in groups:
+        if exact:
+            orders = np.array(list(permutations(range(len(group)))))
+            products = np.add.outer(products, group[orders, 1] @ group[:, 0]).ravel()
+        else:
+            orders = draw.permuted(np.tile(np.arange(len(group)), (_DRAWS, 1)), axis=1)
+            products = products + group[orders, 1] @ group[:, 0]
+    rhos = products / norm
+    extra = 0 if exact else 1
+    far = np.abs(rhos)
+    # Rounding must not take a permutation for less than the one it equals.
+    p = (np.count_nonzero(far >= abs(found) - 1e-9) + extra) / (len(rhos) + extra)
+    least = (np.count_nonzero(far >= far.max() - 1e-9) + extra) / (len(rhos) + extra)
+    low, high = np.quantile(rhos, [0.025, 0.975])
+    return RankTest(found, count, float(p), float(least), (float(low), float(high)), None, exact)
+
+
+def _centred(group: np.ndarray) -> np.ndarray:
+    """Mean ranks of spread and robustness within a group, less their mean, shape ``(n, 2)``."""
+    ranks: np.ndarray = stats.rankdata(group, axis=0)
+    centred: np.ndarray = ranks - ranks.mean(axis=0)
+    return centred
+
+
+def _correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of each row; NaN where a row does not vary."""
+    left = first - first.mean(axis=1, keepdims=True)
+    right = second - second.mean(axis=1, keepdims=True)
+    norms = np.sqrt((left**2).sum(axis=1) * (right**2).sum(axis=1))
+    known = norms > 0
+    rhos = np.full(len(first), np.nan)
+    rhos[known] = (left * right).sum(axis=1)[known] / norms[known]
+    return rhos
+
+
+def _untold(count: int) -> RankTest:
+    return RankTest(math.nan, count, math.nan, 1.0, (math.nan, math.nan), None, exact=True)
+
+
+_WORDS = {
+    "supports": "wider spread goes with more robustness",
+    "contradicts": "wider spread goes with less robustness",
+    "undecided": "no relation is shown",
+}
+
+
+def _half(where: str, unit: str, tested: RankTest) -> str:
+    if math.isnan(tested.rho):
+        return f"{where}: too few to tell, or none that differ ({tested.count} {unit})."
+    numbers = (
+        f"Spearman {tested.rho:+.2f}, p {tested.p:.3f}, "
+        f"by chance {tested.chance[0]:+.2f} to {tested.chance[1]:+.2f}"
+    )
+    if tested.interval is not None:
+        numbers += (
+            f", 95 % interval over seeds {tested.interval[0]:+.2f} to {tested.interval[1]:+.2f}"
+        )
+    if tested.finding == "too few":
+        said = f"too few to tell, as {tested.count} {unit} cannot give p below {tested.least_p:.3f}"
+    else:
+        said = _WORDS[tested.finding]
+    return f"{where}: {said} ({numbers}; {tested.count} {unit})."

@@ -1,0 +1,155 @@
+"""Pixel flipping: what becomes of an objective as pixels are taken away or put in by a map's order.
+
+If a map finds what the network looks at, the objective falls faster under its order than under a
+random one (deletion), and rises faster as pixels come back (insertion).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustness.attack import AttackBatch
+from robustness.keyed_random import slice_keys
+from robustness.objectives import Objective
+from robustness.ranking import rank_at_random, rank_by_score
+
+
+@dataclass(frozen=True)
+class FlipCurves:
+    """Curves of one order of pixels: (objective - blank) / abs(clean - blank).
+
+    The blank slice is 0 and the clean one 1, or -1 where the objective is higher on the blank
+    slice: a map's high pixels raise the objective all the same, so that gains keep their meaning.
+
+    Attributes:
+        shares: Share of the pixels flipped, rising from 0 to 1, float64, shape ``(P,)``.
+        deletion: Objective as the first pixels of the order are blanked, shape ``(B, P)``.
+        insertion: Objective as they are put into a blank slice, same shape.
+    """
+
+    shares: Tensor
+    deletion: Tensor
+    insertion: Tensor
+
+    @property
+    def deletion_area(self) -> Tensor:
+        """Area under the deletion curve by trapezoids, shape ``(B,)``: low for a good order."""
+        return torch.trapezoid(self.deletion, self.shares, dim=1)
+
+    @property
+    def insertion_area(self) -> Tensor:
+        """Area under the insertion curve by trapezoids, shape ``(B,)``: high for a good order."""
+        return torch.trapezoid(self.insertion, self.shares, dim=1)
+
+
+@dataclass(frozen=True)
+class Flipping:
+    """Curves of a map's order and of a random order of the same pixels.
+
+    Attributes:
+        ranked: By the map, highest first.
+        at_random: By chance.
+    """
+
+    ranked: FlipCurves
+    at_random: FlipCurves
+
+    @property
+    def deletion_gain(self) -> Tensor:
+        """How much lower the deletion area is than by chance, shape ``(B,)``."""
+        return self.at_random.deletion_area - self.ranked.deletion_area
+
+    @property
+    def insertion_gain(self) -> Tensor:
+        """How much higher the insertion area is than by chance, shape ``(B,)``."""
+        return self.ranked.insertion_area - self.at_random.insertion_area
+
+
+def pixel_flipping(
+    batch: AttackBatch,
+    maps: Tensor,
+    objective: str | Objective,
+    *,
+    baseline: float = 0.0,
+    steps: int = 20,
+    signed: bool = True,
+    seed: int = 0,
+) -> Flipping:
+    """Delete and insert the valid pixels of each slice in the order of its map, and by chance.
+
+    At step j of ``steps`` the first ``round(j / steps n)`` of a slice's n valid pixels are flipped,
+    in all channels. Padding stays as it is. Takes ``4 steps - 2`` forward passes: the ends are
+    shared by all four curves.
+
+    Args:
+        batch: The clean slices.
+        maps: Shape ``(B, C, H, W)``; channels are summed.
+        objective: What the maps explain, by name or itself. A region in it must be frozen on the
+            clean slices.
+        baseline: The intensity of a blank pixel.
+        steps: Points of a curve less one.
+        signed: Rank by the signed value, highest first, or by the magnitude.
+        seed: Of the random order, which depends on case and slice but not on the map.
+
+    Returns:
+        The curves; NaN for slices whose objective is the same clean and blank.
+
+    Raises:
+        ValueError: If there is no step, or the maps are not of the images' shape.
+
+    References:
+        Samek et al., Evaluating the visualization of what a deep neural network has learned, IEEE
+        TNNLS 2017 (pixel flipping, against a random order); Petsiuk, Das, Saenko: RISE, BMVC 2018
+        (deletion and insertion areas).
+    """
+    if steps < 1:
+        msg = f"steps: found {steps}, expected 1 or more"
+        raise ValueError(msg)
+    if maps.shape != batch.image.shape:
+        msg = f"maps: found shape {tuple(maps.shape)}, expected {tuple(batch.image.shape)}"
+        raise ValueError(msg)
+    score = (maps if signed else maps.abs()).double().sum(dim=1)
+    pixels = score[0].numel()
+    ranked = rank_by_score(score, pixels, batch.valid[:, 0])
+    keys = slice_keys(seed, "pixel_flipping/order", batch.case_keys, batch.slice_index)
+    at_random = rank_at_random(keys, 0, batch.valid, pixels)
+    blank = torch.where(batch.valid, baseline, batch.image)
+    ends = (
+        batch.value(objective, batch.image).double(),
+        batch.value(objective, blank).double(),
+    )
+    curves = [_curves(batch, order, blank, objective, steps, ends) for order in (ranked, at_random)]
+    return Flipping(*curves)
+
+
+def _curves(
+    batch: AttackBatch,
+    order: Tensor,
+    blank: Tensor,
+    objective: str | Objective,
+    steps: int,
+    ends: tuple[Tensor, Tensor],
+) -> FlipCurves:
+    place = torch.empty_like(order).scatter_(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
+    place = place.reshape(batch.valid.shape)
+    size = batch.valid.flatten(1).sum(dim=1)
+    clean, nothing = ends
+    deletion, insertion = [clean], [nothing]
+    for step in range(1, steps):
+        flipped = place < (step / steps * size).round().reshape(-1, 1, 1, 1)
+        deleted = torch.where(flipped, blank, batch.image)
+        inserted = torch.where(flipped, batch.image, blank)
+        deletion.append(batch.value(objective, deleted).double())
+        insertion.append(batch.value(objective, inserted).double())
+    deletion.append(nothing)
+    insertion.append(clean)
+    span = (clean - nothing).abs()[:, None]
+    span = span.masked_fill(span == 0, torch.nan)
+    shares = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=order.device)
+    scaled = [
+        (torch.stack(curve, dim=1) - nothing[:, None]) / span for curve in (deletion, insertion)
+    ]
+    return FlipCurves(shares, *scaled)

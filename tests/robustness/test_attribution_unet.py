@@ -1,0 +1,101 @@
+"""Attribution of the U-Nets that runs train, the house's own and MONAI's."""
+
+from collections.abc import Callable
+from time import process_time
+
+import pytest
+import torch
+from monai.networks.nets.attentionunet import AttentionUnet
+from monai.networks.nets.basic_unet import BasicUNet
+from torch import nn
+
+from lightning_module.unet import UNet
+from robustness.attribution import METHODS, explain
+from robustness.attribution_backprop import DeepLift
+from robustness.attribution_gradients import IntegratedGradients
+from robustness.attribution_method import Attribution
+from robustness.explained import explained
+from robustness.objectives import logit_sum
+from tests.robustness.toy_layers import batch_for, made
+
+Make = Callable[[], nn.Module]
+
+
+def _basic(activation: str, norm: str = "batch") -> nn.Module:
+    return BasicUNet(2, 1, 1, features=(4, 4, 8, 8, 8, 4), norm=norm, act=activation)
+
+
+def _settled(make: Make) -> nn.Module:
+    """A network with random weights, whose norms have seen some images."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = make().train()
+        with torch.no_grad():
+            for _ in range(10):
+                network(torch.rand(4, 1, 32, 32))
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    ("method", "make"),
+    [
+        (DeepLift(), lambda: UNet(1, 1, (4, 8, 16, 16))),
+        (DeepLift(), lambda: UNet(1, 1, (4, 8, 16, 16), activation="prelu")),
+        (DeepLift(), lambda: _basic("relu")),
+        (DeepLift(), lambda: _basic("leakyrelu")),
+        (IntegratedGradients(), lambda: UNet(1, 1, (4, 8, 16, 16))),
+        (IntegratedGradients(steps=200), lambda: UNet(1, 1, (4, 8, 16, 16))),
+    ],
+    ids=["relu", "prelu", "monai", "monai leaky in place", "integrated", "integrated 200"],
+)
+def test_contributions_add_up_to_one_percent(method: Attribution, make: Make) -> None:
+    network = _settled(make)
+    batch = batch_for(network, 3, size=32)
+    objective = explained("all", batch)
+    contributions = explain(method, network, batch, objective).flatten(1)
+    blank = torch.zeros_like(batch.image)
+    expected = batch.value(objective, batch.image) - batch.value(objective, blank)
+    gap = (contributions.sum(dim=1) - expected).abs()
+    # Where contributions cancel, fifty steps hold to one percent of their absolute sum alone.
+    few = method == IntegratedGradients()
+    size = contributions.abs().sum(dim=1) if few else expected.abs()
+    assert bool((gap <= 0.01 * size).all())
+
+
+def test_grad_cam_takes_the_end_of_the_deepest_level() -> None:
+    network = _settled(lambda: UNet(1, 1, (4, 8, 16, 16)))
+    batch = batch_for(network, size=32)
+    by_rule, named = (
+        explain(made("grad_cam", layer=layer, positive=False), network, batch, logit_sum)
+        for layer in ("", "encoder.3.5")
+    )
+    assert torch.equal(by_rule, named)
+    assert bool(by_rule.any())
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("deeplift", lambda: _basic("relu", "instance"), r"instance_norm in the module conv_0\."),
+        ("deeplift", lambda: AttentionUnet(2, 1, 1, (4, 8), (2,)), r"mul in the module model\."),
+        ("guided_backprop", lambda: _basic("leakyrelu"), r"leaky_relu in the module conv_0\."),
+        ("guided_backprop", lambda: UNet(1, 1, (4, 8), activation="prelu"), "prelu in the module"),
+    ],
+    ids=["instance norm", "attention", "leaky", "prelu"],
+)
+def test_what_has_no_rule_is_refused_by_its_place(name: str, make: Make, message: str) -> None:
+    network = _settled(make)
+    with pytest.raises(ValueError, match=f"{name}: {message}"):
+        explain(made(name), network, batch_for(network, size=32), logit_sum)
+
+
+@pytest.mark.slow
+def test_all_methods_take_less_than_thirty_seconds_of_two_cores() -> None:
+    network = _settled(lambda: UNet(1, 1))
+    batch = batch_for(network, 8, size=64)
+    objective = explained("frozen", batch)
+    start = process_time()
+    maps = [explain(made(name), network, batch, objective) for name in METHODS]
+    # Seconds of both cores together, which other work on them does not lengthen.
+    assert process_time() - start < 2 * 30
+    assert all(one.shape == (8, 1, 64, 64) for one in maps)

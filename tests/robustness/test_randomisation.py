@@ -1,0 +1,162 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustness.objectives import probability_sum
+from robustness.randomisation import Maps, cascade, randomise, weight_layers
+from robustness.saliency import input_gradient
+from tests.robustness.toy import ConvNet, as_batch, make_slices
+
+BATCH = as_batch(make_slices(4))
+IMAGE = BATCH["image"]
+
+
+def gradient_of(network: nn.Module) -> Maps:
+    def maps(image: Tensor) -> Tensor:
+        return input_gradient(network, probability_sum, image, BATCH["mask"], BATCH["valid"])
+
+    return maps
+
+
+class Shuffled(nn.Module):
+    """Registers its layers in another order than it uses them in, and one not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Conv2d(4, 1, kernel_size=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.unused = nn.Conv2d(4, 1, kernel_size=1)
+        self.slope = nn.PReLU(4)
+        self.up = nn.ConvTranspose2d(4, 4, kernel_size=2, stride=2)
+        self.first = nn.Conv2d(1, 4, kernel_size=3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.slope(self.norm(self.first(image)))
+        features = self.up(nn.functional.max_pool2d(features, 2))
+        logits: Tensor = self.last(features)
+        return logits
+
+
+def trained(network: Shuffled) -> Shuffled:
+    """Statistics and weights that are not those of the beginning."""
+    network.train()
+    network(IMAGE)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1)
+    return network
+
+
+def test_layers_stand_in_the_order_of_use() -> None:
+    layers = weight_layers(Shuffled().eval(), IMAGE[:1])
+    assert layers == [("first", "norm", "slope"), ("up",), ("last",)]
+
+
+def test_the_cascade_begins_at_the_output_and_ends_with_all_at_random() -> None:
+    network = trained(Shuffled())
+    seen: list[dict[str, Tensor]] = []
+
+    def maps(image: Tensor) -> Tensor:
+        seen.append({name: one.clone() for name, one in network.state_dict().items()})
+        return gradient_of(network)(image)
+
+    found = cascade(network, maps, IMAGE)
+    assert found.layers == ("last", "up", "first")
+    assert found.spearman.shape == found.ssim.shape == (3, 4)
+    randomised = (("last",), ("last", "up"), ("last", "up", "first", "norm", "slope"))
+    for state, names in zip(seen[1:], randomised, strict=True):
+        for key, value in state.items():
+            if "num_batches" in key:
+                continue
+            changed = not torch.equal(value, seen[0][key])
+            assert changed == (key.split(".")[0] in names), key
+
+
+def test_random_weights_are_those_of_a_beginning() -> None:
+    network = trained(Shuffled())
+    for name, module in network.named_children():
+        randomise(module, name, seed=3)
+    state = network.state_dict()
+    assert float(state["first.bias"].abs().max()) == 0
+    assert state["norm.weight"].tolist() == [1.0] * 4
+    assert state["norm.running_mean"].tolist() == [0.0] * 4
+    assert state["norm.running_var"].tolist() == [1.0] * 4
+    assert state["slope.weight"].tolist() == [0.25] * 4
+    wide = nn.Conv2d(32, 64, kernel_size=3)
+    randomise(wide, "wide", seed=3)
+    assert float(wide.weight.detach().std()) == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.02)
+    assert float(wide.weight.detach().mean()) == pytest.approx(0, abs=0.01)
+    up = nn.ConvTranspose2d(64, 32, kernel_size=2, stride=2)
+    randomise(up, "up", seed=3)
+    assert float(up.weight.detach().std()) == pytest.approx((2 / 64) ** 0.5, rel=0.03)
+
+
+def test_weights_depend_on_seed_and_name_only() -> None:
+    def drawn(name: str, seed: int) -> Tensor:
+        module = nn.Conv2d(3, 5, kernel_size=3)
+        randomise(module, name, seed)
+        return module.weight.detach()
+
+    assert torch.equal(drawn("a", 1), drawn("a", 1))
+    assert not torch.equal(drawn("a", 1), drawn("b", 1))
+    assert not torch.equal(drawn("a", 1), drawn("a", 2))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_network_is_bit_for_bit_as_it_was(fails: bool) -> None:
+    network = trained(Shuffled())
+    network.norm.eval()
+    network.first.weight.requires_grad_(False)
+    before = copy.deepcopy(network.state_dict())
+    modes = [module.training for module in network.modules()]
+    flags = [parameter.requires_grad for parameter in network.parameters()]
+    places = [parameter.data_ptr() for parameter in network.parameters()]
+    random = torch.get_rng_state()
+    calls = 0
+
+    def maps(image: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if fails and calls == 3:
+            msg = "the method gave up"
+            raise RuntimeError(msg)
+        return gradient_of(network)(image)
+
+    if fails:
+        with pytest.raises(RuntimeError, match="gave up"):
+            cascade(network, maps, IMAGE)
+    else:
+        cascade(network, maps, IMAGE)
+        assert calls == 4
+    after = network.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert [module.training for module in network.modules()] == modes
+    assert [parameter.requires_grad for parameter in network.parameters()] == flags
+    assert [parameter.data_ptr() for parameter in network.parameters()] == places
+    assert torch.equal(torch.get_rng_state(), random)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_gradient_changes_and_a_picture_of_the_image_does_not() -> None:
+    network = ConvNet()
+    learned = cascade(network, gradient_of(network), IMAGE)
+    drawn = cascade(network, lambda image: image - image.mean(), IMAGE)
+    assert bool((drawn.spearman == 1).all())
+    torch.testing.assert_close(drawn.ssim, torch.ones_like(drawn.ssim))
+    assert bool((learned.spearman[-1].abs() < 0.5).all())
+    assert bool((learned.ssim[-1] < 0.9).all())
+
+
+def test_it_works_inside_inference_mode() -> None:
+    network = ConvNet(norm=True)
+    expected = cascade(network, gradient_of(network), IMAGE)
+    with torch.inference_mode():
+        found = cascade(network, gradient_of(network), IMAGE)
+    torch.testing.assert_close(found.spearman, expected.spearman)
+
+
+def test_a_network_without_weights_is_refused() -> None:
+    with pytest.raises(ValueError, match="found no weights"):
+        cascade(nn.ReLU(), lambda image: image, IMAGE)
