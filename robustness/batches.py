@@ -5,6 +5,7 @@ on how slices are dealt out to batches and processes.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,16 +103,33 @@ def attack_batch(
     """
     keys = [text_key(case) for case in piece.cases]
     keys += keys[-1:] * (len(piece.slice_index) - len(keys))
-    return AttackBatch(
-        forward,
-        _plain_layout(piece.image.to(device)),
-        piece.mask.to(device),
-        piece.valid.to(device),
-        torch.tensor(keys, dtype=torch.int64, device=device),
-        piece.slice_index.to(device),
-        piece.counted.to(device),
-        objectives,
-    )
+    with ordinary_tensors():
+        return AttackBatch(
+            forward,
+            _plain_layout(_ordinary(piece.image, device)),
+            _ordinary(piece.mask, device),
+            _ordinary(piece.valid, device),
+            torch.tensor(keys, dtype=torch.int64, device=device),
+            _ordinary(piece.slice_index, device),
+            _ordinary(piece.counted, device),
+            objectives,
+        )
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """Inside, tensors are made that a gradient may go through, although none is asked for.
+
+    A validation or test outside of fit runs in inference mode, whose tensors no objective of an
+    attack could use in a backward pass.
+    """
+    with torch.inference_mode(mode=False), torch.no_grad():
+        yield
+
+
+def _ordinary(tensor: Tensor, device: torch.device) -> Tensor:
+    moved = tensor.to(device)
+    return moved.clone() if moved.is_inference() else moved
 
 
 def _joined(held: Piece | None, batch: Batch) -> Piece | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustness.attack import Attack, AttackBatch, Passes, check_name
-from robustness.batches import Batch, Piece, attack_batch, fixed_size
+from robustness.batches import Batch, Piece, attack_batch, fixed_size, ordinary_tensors
 from robustness.counts import CLEAN, CLEAN_ROW, CountTable, Row, slice_counts
 from robustness.minimum_norm import MinimumNormAttack
 from robustness.objectives import OBJECTIVES, Objective
@@ -160,7 +160,8 @@ def evaluate_many(
     tables = [CountTable(plan.rows, device) for _ in victims]
     counter = _Counter(tuple(zip(victims, tables, strict=True)), attacker, plan, seed, device)
     for piece in fixed_size(batches, batch_size):
-        counter.count(piece)
+        with ordinary_tensors():
+            counter.count(piece)
         on_slices(len(piece.cases))
     return tables
 

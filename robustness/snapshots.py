@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robustness.attack import Attack, AttackBatch
-from robustness.batches import Batch, attack_batch, fixed_size
+from robustness.batches import Batch, attack_batch, fixed_size, ordinary_tensors
 from robustness.objectives import OBJECTIVES, Objective
 from robustness.saliency import Forward
 
@@ -149,13 +149,14 @@ def take_snapshots(
         "case": [sample.case for sample in samples],
         "slice_index": torch.tensor([sample.slice_index for sample in samples]),
     }
-    return [
-        snapshot
-        for piece in fixed_size([batch], batch_size)
-        for snapshot in _snap(
-            attack_batch(forward, piece, device, objectives), piece.cases, attack, seed
-        )
-    ]
+    with ordinary_tensors():
+        return [
+            snapshot
+            for piece in fixed_size([batch], batch_size)
+            for snapshot in _snap(
+                attack_batch(forward, piece, device, objectives), piece.cases, attack, seed
+            )
+        ]
 
 
 def save_snapshots(path: Path, snapshots: Sequence[Snapshot]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -355,3 +355,32 @@ def test_a_network_that_diverges_under_attack_is_refused() -> None:
     ]
     with pytest.raises(ValueError, match="attack strong: the network gives NaN or infinite"):
         count(fragile, make_slices(9), attacks)
+
+
+def test_every_attack_works_on_tensors_of_inference_mode() -> None:
+    """A test outside of fit hands over batches that no gradient can go through."""
+    attacks: list[Attack] = []
+    for name in ("lab", "add/minimum_norm", "add/directed", "sparse"):
+        specs = attack_specs(CONF / "robustness" / f"{name}.yaml")
+        attacks += [
+            _shorter(build((kind, {**settings, "name": f"{name[-3:]}_{settings['name']}"})))
+            for kind, settings in specs
+        ]
+    network, slices = ConvNet().eval(), make_slices(6, size=16)
+    outside = count(network, slices, attacks)
+    with torch.inference_mode():
+        inside = count(network, slices, attacks)
+    pd.testing.assert_frame_equal(inside, outside)
+
+
+def _shorter(attack: Attack) -> Attack:
+    """The same attack with few steps and small numbers of pixels."""
+    few = {"steps": 3, "queries": 4, "generations": 1, "population": 5, "restarts": 1, "tighten": 1}
+    known = {one.name for one in fields(attack)}
+    changes: dict[str, object] = {name: value for name, value in few.items() if name in known}
+    if "counts" in known:
+        changes["counts"] = (2, 5)
+    if "values_like" in known:
+        changes["values_like"] = ""
+    changed: Attack = replace(attack, **changes)  # type: ignore[arg-type]
+    return changed
