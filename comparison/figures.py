@@ -15,6 +15,7 @@ from pictures.saliency import saliency_figure
 from pictures.shrinking import shrinking_figure
 from pictures.style import loss_styles, to_png_bytes
 from robustness.counts import CLEAN
+from robustness.curves import THRESHOLD
 from tracking.reading import fetch_snapshots
 
 BAND = "95 % over volumes"
@@ -48,11 +49,14 @@ class PictureCase:
 def attack_names(curves: Mapping[str, pd.DataFrame]) -> list[str]:
     """The attacks of a comparison, the paper's first; controls go with their attack.
 
+    Attacks that go as far as a threshold asks have no curve, and are left out.
+
     Args:
         curves: Curves of each loss.
     """
     first = next(iter(curves.values()))
-    names = [str(name) for name in first["attack"].unique() if name != CLEAN]
+    budgeted = first.loc[first["axis"] != THRESHOLD, "attack"]
+    names = [str(name) for name in budgeted.unique() if name != CLEAN]
     shown = [
         name
         for name in names

@@ -94,7 +94,10 @@ def _span(row: Row, name: str, digits: str) -> str:
 
 def _rate(row: Row, name: str) -> list[str]:
     rate = row.get(f"last_{name}_rate", math.nan)
-    return [] if math.isnan(rate) else [f"{100 * rate:.3g} % of true"]
+    if math.isnan(rate):
+        return []
+    percent = 100 * rate
+    return [f"{percent:,.0f} % of true" if percent >= 100 else f"{percent:.3g} % of true"]  # noqa: PLR2004
 
 
 def _before(row: Row, name: str, digits: str) -> str:
@@ -103,7 +106,7 @@ def _before(row: Row, name: str, digits: str) -> str:
 
 
 def _words(value: float, digits: str) -> str:
-    return "never" if math.isinf(value) else f"{value:{digits}}"
+    return "never" if math.isinf(value) else f"{value:z{digits}}"  # z: no minus before 0.000
 
 
 def _number(value: float) -> str:
