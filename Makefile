@@ -17,7 +17,7 @@ NO_PYTHON := no Python with venv: found none of 3.11 or newer on the path, expec
 	install it and run make again
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test test-slow test-real lint types check bench lock docker clean
+.PHONY: help install demo ui test test-slow test-real test-browser lint types check bench lock docker clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ test-slow: $(STAMP) ## Run the tests that train for longer
 
 test-real: $(STAMP) ## Run the tests on the real volumes in the folder SEGSTRESS_DATA
 	$(PYTHON) -m pytest -m "real and not browser and not postgres" -rs
+
+test-browser: $(STAMP) ## Run the tests that open the report in chromium or google-chrome
+	$(PYTHON) -m pytest -m browser -rs
 
 lint: $(STAMP) ## Check style and layout with ruff
 	$(PYTHON) -m ruff check .

@@ -1,9 +1,8 @@
 """Hands what an evaluation measured to the run: counts, curves, scalars and pictures."""
 
-import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +43,7 @@ class Evaluation:
         snapshots: Raw maps for the pictures.
         distances: Table of distances, without rows where no attack measures any.
         calibration: Table of how probabilities fit the truth; without rows where it is not kept.
+        epsilon_shares: Points of norm-bounded attacks in parts of the intensity range, by attack.
     """
 
     split: str
@@ -53,6 +53,7 @@ class Evaluation:
     snapshots: list[Snapshot]
     distances: pd.DataFrame = field(default_factory=lambda: distances_frame([]))
     calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
+    epsilon_shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def record_evaluation(logger: RunLogger, found: Evaluation) -> None:
@@ -99,9 +100,6 @@ def record_curves(logger: RunLogger | None, found: Evaluation) -> None:
     if logger is None:
         return
     curves = mean_curves(found.frame)
-    settings = json.loads(found.metadata.get("attack_settings", "[]"))
-    # Epsilon is given in parts of the intensity range too.
-    ranges = {each["name"]: each["high"] - each["low"] for each in settings if "epsilons" in each}
     for attack, curve in curves[curves["attack"] != CLEAN].groupby("attack", sort=False):
         columns = {
             "dice": curve["dice"].tolist(),
@@ -109,8 +107,8 @@ def record_curves(logger: RunLogger | None, found: Evaluation) -> None:
             "change": curve["change"].tolist(),
             str(curve["axis"].iloc[0]): curve["point"].tolist(),
         }
-        if str(attack) in ranges:
-            columns["epsilon_share"] = [point / ranges[str(attack)] for point in curve["point"]]
+        if str(attack) in found.epsilon_shares:
+            columns["epsilon_share"] = list(found.epsilon_shares[str(attack)])
         logger.log_curve(f"{found.split}/{attack}", columns)
 
 

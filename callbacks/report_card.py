@@ -77,7 +77,7 @@ def make_card(
         f"{forward_passes} forward and {backward_passes} backward passes of each slice",
     )
     with progress(trainer, "Report card", slices) as advance:
-        table = evaluate(
+        found = evaluate(
             forward,
             _kept(trainer, split, cases),
             plan,
@@ -90,7 +90,7 @@ def make_card(
         forward, _kept(trainer, split, cases), device=module.device, batch_size=batch_size
     )
     health = sum(gather(own), start=GradientHealth())
-    parts = gather(table.partial())
+    parts = gather(found.counts.partial())
     classes = max(part.sums.shape[2] for part in parts)
     counts = counts_frame(parts, plan.rows, class_names(module, classes))
     metadata = {

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -28,7 +29,7 @@ from robustness.batches import Batch
 from robustness.calibration import calibration_frame
 from robustness.card_attacks import card_attacks
 from robustness.counts import counts_frame
-from robustness.directed import DirectedAttack
+from robustness.directed import DirectedAttack, EpsilonAttack
 from robustness.distances import distances_frame
 from robustness.engine import Attacker, Plan, evaluate, make_plan, seconds_per_slice
 from robustness.network_state import untouched
@@ -42,7 +43,8 @@ class RobustnessCallback(Callback):
     """Attacks the network at validation end and hands the counts, curves and pictures to the run.
 
     Args:
-        attacks: The attacks; each has a unique name.
+        attacks: The attacks; each has a unique name. Files under conf/robustness set them,
+            docs/attacks.md lists all there are.
         splits: Where the network is attacked: ``val`` (fit and validate), ``test``, both or none.
         every_n_epochs: How often the network is attacked during fit; 0 is after the last epoch
             only.
@@ -102,6 +104,7 @@ class RobustnessCallback(Callback):
         self._last: Evaluation | None = None
         self._attacked_step = -1
         self._curves_logged = False
+        self._refused: InputError | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse attacks that this network cannot be attacked by, before anything is trained.
@@ -127,16 +130,28 @@ class RobustnessCallback(Callback):
         """Attack where it is due: after the last epoch, every n epochs, and outside of fit."""
         if trainer.sanity_checking or "val" not in self.splits:
             return
-        fitting = trainer.state.fn == TrainerFn.FITTING
-        if not fitting or self._due(trainer):
-            self._attack(trainer, pl_module, "val", last=not fitting or _is_last_epoch(trainer))
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._attack(trainer, pl_module, "val", last=True)
+        elif self._due(trainer):
+            with self._refused_later(trainer):
+                self._attack(trainer, pl_module, "val", last=_is_last_epoch(trainer))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the epoch: the trainer's own number has moved on when training ends."""
+        """Remember the epoch: the trainer's own number has moved on when training ends.
+
+        Raises:
+            InputError: If the epoch before could not be attacked.
+        """
+        self._raise_refused(trainer)
         self._epoch = trainer.current_epoch
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attack the last weights where nobody knew before that training would end with them."""
+        """Attack the last weights where nobody knew before that training would end with them.
+
+        Raises:
+            InputError: If the last epoch could not be attacked.
+        """
+        self._raise_refused(trainer)
         if "val" not in self.splits or trainer.val_dataloaders is None:
             return
         if self._attacked_step != trainer.global_step:
@@ -148,6 +163,33 @@ class RobustnessCallback(Callback):
         """Attack on the test set."""
         if "test" in self.splits:
             self._attack(trainer, pl_module, "test", last=True)
+
+    def _epsilon_shares(self) -> dict[str, list[float]]:
+        return {
+            attack.name: [attack.epsilon_share(point) for point in attack.points]
+            for attack in self.attacks
+            if isinstance(attack, EpsilonAttack)
+        }
+
+    @contextmanager
+    def _refused_later(self, trainer: Trainer) -> Iterator[None]:
+        """Keep what attacks refuse until the epoch's checkpoint is written, so that it is not lost.
+
+        Of several processes one may refuse and the others wait for it: then all end at once.
+        """
+        try:
+            yield
+        except InputError as error:
+            if trainer.world_size > 1:
+                raise
+            self._refused = error
+
+    def _raise_refused(self, trainer: Trainer) -> None:
+        if self._refused is not None:
+            logger = run_logger(trainer)
+            if logger is not None:
+                logger.send()
+            raise self._refused
 
     def _due(self, trainer: Trainer) -> bool:
         if not trainer.is_last_batch:
@@ -167,7 +209,7 @@ class RobustnessCallback(Callback):
             forward = network_forward(trainer, module)
             total = _announce(trainer, split, self.plan, forward, self.batch_size)
             with progress(trainer, "Attacks", total) as advance:
-                table = evaluate(
+                found = evaluate(
                     forward,
                     _watched(split_batches(trainer, split), chooser),
                     self.plan,
@@ -177,9 +219,9 @@ class RobustnessCallback(Callback):
                     attacker=Attacker(forward, objectives),
                     on_slices=heeding_sigterm(trainer, advance),
                 )
-            parts = gather(table.partial())
-            distances = distances_frame(gather(table.distances.partial()))
-            binned = gather(table.calibration.partial())
+            parts = gather(found.counts.partial())
+            distances = distances_frame(gather(found.distances.partial()))
+            binned = gather(found.calibration.partial())
             for samples in gather(chooser.samples()):
                 chooser.merge(samples)
             if self.shown is not None and trainer.is_global_zero:
@@ -201,7 +243,7 @@ class RobustnessCallback(Callback):
                     split,
                     cases,
                     self.card_plan,
-                    slices=table.partial().slices_of(cases),
+                    slices=found.counts.partial().slices_of(cases),
                     seed=self.seed,
                     batch_size=self.batch_size,
                 )
@@ -225,7 +267,9 @@ class RobustnessCallback(Callback):
         }
         fitting = trainer.state.fn == TrainerFn.FITTING
         epoch = self._epoch if fitting else int(getattr(module, "evaluated_epoch", 0))
-        self._last = Evaluation(split, epoch, frame, metadata, snapshots, distances, calibration)
+        self._last = Evaluation(
+            split, epoch, frame, metadata, snapshots, distances, calibration, self._epsilon_shares()
+        )
         self._curves_logged = last
         record_evaluation(logger, self._last)
         if last:

@@ -25,6 +25,7 @@ from commands.config_files import check_config_files
 from commands.loss_label import loss_label
 from commands.messages import parser_message
 from commands.quiet import quiet_libraries
+from commands.short_help import ShortHelp
 from datamodules.datamodule import DecathlonDataModule
 from errors import InputError
 from lightning_module.module import SegmentationModule
@@ -64,6 +65,7 @@ def run_cli(arguments: Sequence[str], cli: "type[SegStressCLI]") -> int:
         InputError: If options, files or data are not as expected.
     """
     quiet_libraries()
+    attack_classes()  # once imported, they are listed by --help
     cli(
         SegmentationModule,
         DecathlonDataModule,
@@ -74,7 +76,11 @@ def run_cli(arguments: Sequence[str], cli: "type[SegStressCLI]") -> int:
         parser_class=OneLineParser,
         parser_kwargs={
             "allow_abbrev": False,
-            **{name: {"default_config_files": [str(DEFAULT_CONFIG)]} for name in _SUBCOMMANDS},
+            "formatter_class": ShortHelp,
+            **{
+                name: {"default_config_files": [str(DEFAULT_CONFIG)], "formatter_class": ShortHelp}
+                for name in _SUBCOMMANDS
+            },
         },
     )
     return 0

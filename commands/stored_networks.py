@@ -2,6 +2,7 @@
 
 from argparse import ArgumentError
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,26 @@ def network_options(network: str) -> list[str]:
         # Looked at now: the command line's parser would bury what is wrong with it.
         StoredNetwork(1, 1, str(path))
         return stored
+    _check_class(network)
     return ["--model.network", network]
+
+
+def _check_class(network: str) -> None:
+    """Import a class, and tell in one line why that cannot be done."""
+    module, _, name = network.rpartition(".")
+    advice = "give package.module.Class, with its folder in PYTHONPATH, or an existing file"
+    if not module:
+        msg = f"--network: found {network}, expected a class or a file; {advice}"
+        raise InputError(msg)
+    try:
+        found = getattr(import_module(module), name, None)
+    except Exception as error:  # a user's module may fail in any way when it is run
+        reason = " ".join(str(error).split())[:120]
+        msg = f"--network {network}: its module cannot be imported ({reason}); {advice}"
+        raise InputError(msg) from error
+    if not callable(found):
+        msg = f"--network {network}: found no class {name} in {module}; {advice}"
+        raise InputError(msg)
 
 
 def _data(info: CheckpointInfo, root: Path | None) -> DecathlonDataModule:

@@ -141,7 +141,7 @@ def _count(
 ) -> list[Path]:
     """A file of counts on each victim, named by the source."""
     with untouched(source.module), mendable("--config"):
-        tables = evaluate_many(
+        measured = evaluate_many(
             [victim.module for victim in victims],
             batches,
             plan,
@@ -153,7 +153,7 @@ def _count(
         )
     made_on = {"made_on": source.run.run_id, "made_on_sha256": weights_sha256(source.module)}
     files = []
-    for victim, table in zip(victims, tables, strict=True):
+    for victim, found in zip(victims, measured, strict=True):
         metadata = {
             "checkpoint_sha256": weights_sha256(victim.module),
             "attacks": attacks_fingerprint(plan.attacks, seed),
@@ -162,7 +162,7 @@ def _count(
             **victim.data.fingerprints(split),
             **made_on,
         }
-        frame = counts_frame([table.partial()], plan.rows, list(victim.module.class_names))
+        frame = counts_frame([found.counts.partial()], plan.rows, list(victim.module.class_names))
         folder = scratch / victim.run.run_id
         folder.mkdir(exist_ok=True)
         files.append(folder / f"{source.run.run_id}.parquet")

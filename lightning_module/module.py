@@ -326,7 +326,16 @@ class SegmentationModule(LightningModule):
         outputs: Tensor | Sequence[Tensor] = self.network(
             image.contiguous(memory_format=torch.channels_last)
         )
-        return [outputs] if isinstance(outputs, Tensor) else outputs
+        found = [outputs] if isinstance(outputs, Tensor) else outputs
+        expected = (len(image), len(self.loss_class_names), *image.shape[2:])
+        if tuple(found[0].shape) != expected:
+            msg = (
+                f"--model.network: {type(self.network).__name__} gives logits of shape "
+                f"{tuple(found[0].shape)} for images of shape {tuple(image.shape)}, expected "
+                f"{expected}; give one that keeps height and width and has a channel a class"
+            )
+            raise InputError(msg)
+        return found
 
     def _evaluation_outputs(self, image: Tensor) -> Tensor:
         """The main output, computed in a batch of a size that rounding does not depend on."""

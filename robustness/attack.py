@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -300,6 +302,18 @@ class Attack(ABC):
         near = get_close_matches(found, options, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         self.refuse(what, found, f"{other}one of {', '.join(options)}{hint}")
+
+    def check_rising(self, what: str, found: Sequence[float]) -> None:
+        """Refuse points that are none, not finite, or do not rise."""
+        if not found or not all(math.isfinite(point) for point in found):
+            self.refuse(what, tuple(found), "one or more finite numbers")
+        if any(first >= second for first, second in pairwise(found)):
+            self.refuse(what, tuple(found), "rising numbers, each once")
+
+    def check_range(self, low: float, high: float) -> None:
+        """Refuse a range of intensities that is empty or endless."""
+        if not -math.inf < low < high < math.inf:
+            self.refuse("low and high", (low, high), "finite numbers, low below high")
 
     def check_unused(self, names: Collection[str], why: str) -> None:
         """Refuse options that are set although they have no effect.

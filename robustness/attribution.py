@@ -3,8 +3,6 @@
 ``explain(METHODS["gradient"](), network, batch, objective)`` gives a map for each slice.
 """
 
-from difflib import get_close_matches
-
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +17,7 @@ from robustness.attribution_gradients import (
 from robustness.attribution_layers import GradCam, GuidedGradCam
 from robustness.attribution_method import Attribution
 from robustness.attribution_perturbation import Lime, Occlusion
+from robustness.names import find_named
 from robustness.network_state import untouched
 from robustness.objectives import Objective
 
@@ -48,12 +47,7 @@ def find_method(name: str) -> type[Attribution]:
     Raises:
         ValueError: If the name is unknown.
     """
-    if name not in METHODS:
-        near = get_close_matches(name, METHODS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        msg = f"method {name}: unknown; {hint}expected one of {', '.join(METHODS)}"
-        raise ValueError(msg)
-    return METHODS[name]
+    return find_named("method", name, METHODS)
 
 
 def explain(

@@ -5,6 +5,7 @@ several times, an activation that is called as a function and an objective's sig
 A function without a rule is refused by name, since a plain gradient in its place would go unseen.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ CLOSE = 1e-6
 Call = Callable[..., Any]
 
 
-class Rules(TorchFunctionMode):
+class Rules(TorchFunctionMode, ABC):
     """Watches each function of torch that works on what depends on the image.
 
     Parameters must not need gradients, so that what needs one depends on the image.
@@ -66,24 +67,24 @@ class Rules(TorchFunctionMode):
             self._refuse(func.__name__)
         return result
 
+    @abstractmethod
     def has_rule(self, name: str) -> bool:
         """Whether :meth:`apply` is to be called for a function."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_plain(self, name: str, dependent: list[bool]) -> bool:
         """Whether the plain gradient of a function is right; ``dependent`` for each argument."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(
         self, name: str, func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Tensor:
         """The result of a function with a rule, whose first argument alone depends on the image."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def advice(self) -> str:
-        """What to do where a function is refused."""
-        raise NotImplementedError
+        """What to do where a function is refused; given as a class attribute."""
 
     def _refuse(self, function: str) -> None:
         where = f"module {self._path[-1] or 'network'}" if self._path else "objective"

@@ -13,11 +13,10 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from robustness.parquet import read_table
+from robustness.parquet import read_table, write_table
 
 SCHEMA_VERSION = "1"
 BINS = 15
@@ -205,9 +204,7 @@ def write_calibration(path: Path, frame: pd.DataFrame, metadata: Mapping[str, st
         frame: From :func:`calibration_frame`.
         metadata: Fingerprints; ``schema_version`` is added.
     """
-    table = pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False)
-    stored = {**metadata, "schema_version": SCHEMA_VERSION}
-    pq.write_table(table.replace_schema_metadata(stored), path, compression="zstd")
+    write_table(path, frame, _SCHEMA, SCHEMA_VERSION, metadata)
 
 
 def read_calibration(path: Path) -> CalibrationFile:

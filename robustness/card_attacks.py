@@ -35,7 +35,15 @@ def card_attacks(low: float, high: float, steps: int = 20) -> list[Attack]:
     return [
         Fgsm(FGSM, budgets, objective=_OBJECTIVE, low=low, high=high),
         Apgd(APGD, budgets, objective=_OBJECTIVE, steps=steps, repeats=2, low=low, high=high),
-        Apgd(APGD_DOUBLE, budgets, objective=_OBJECTIVE, steps=2 * steps, low=low, high=high),
+        Apgd(
+            APGD_DOUBLE,
+            budgets,
+            objective=_OBJECTIVE,
+            steps=2 * steps,
+            starts_like=APGD,
+            low=low,
+            high=high,
+        ),
         # Cross-entropy would give up some of the truth for many false positives.
         Apgd(UNBOUNDED, whole, objective="soft_dice", steps=2 * steps, low=low, high=high),
         SquareSearch(SQUARE, budgets, objective=_OBJECTIVE, queries=_QUERIES, low=low, high=high),

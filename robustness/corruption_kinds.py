@@ -30,6 +30,7 @@ class Kind:
         strengths: Those of the severities 1 to 5, rising.
         unit: What the strengths are in.
         random: Whether repeats differ.
+        ranged: Whether the image range (``low`` and ``high`` of the attack) has a part in it.
         source: Where the model and its strengths come from.
     """
 
@@ -38,6 +39,7 @@ class Kind:
     unit: str
     random: bool
     source: str
+    ranged: bool = True
 
 
 _SHARE = "share of the image range"
@@ -69,6 +71,7 @@ KINDS: dict[str, Kind] = {
         "standard deviation in pixels",
         random=False,
         source="Isensee et al., nnU-Net, Nature Methods 2021: sigma from 0.5 to 1.5 pixels",
+        ranged=False,
     ),
     "ghosting": Kind(
         ghosting,
@@ -107,6 +110,7 @@ KINDS: dict[str, Kind] = {
         "width of the acquired pixels in pixels",
         random=False,
         source="Isensee et al., nnU-Net, Nature Methods 2021: up to 2; the last two (ours) beyond",
+        ranged=False,
     ),
     "intensity_shift": Kind(
         intensity_shift,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -53,10 +52,10 @@ class CorruptionAttack(Attack):
         self.check_option("kind", self.kind, KINDS)
         if not self.severities or not set(self.severities) <= set(range(_MOST_SEVERE + 1)):
             self.refuse("severities", self.severities, "one or more of 0, 1, 2, 3, 4, 5")
-        if any(low >= high for low, high in pairwise(self.severities)):
-            self.refuse("severities", self.severities, "rising numbers, each once")
-        if not 0 < self.high - self.low < float("inf"):
-            self.refuse("low, high", (self.low, self.high), "a finite range that is not empty")
+        self.check_rising("severities", self.severities)
+        self.check_range(self.low, self.high)
+        if not KINDS[self.kind].ranged:
+            self.check_unused(("low", "high"), f"kind is {self.kind}")
         if self.repeats < 1:
             self.refuse("repeats", self.repeats, "1 or more")
         if self.repeats != 1 and not KINDS[self.kind].random:

@@ -11,13 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from robustness.calibration import CalibrationTable
-from robustness.distances import DistanceTable
-from robustness.parquet import read_table
+from robustness.parquet import read_table, write_table
 
 SCHEMA_VERSION = "1"
 CLEAN = "clean"
@@ -101,15 +98,9 @@ class CountTable:
     Args:
         rows: The disturbances, each once.
         device: Where the sums are kept.
-
-    Attributes:
-        distances: What attacks of least length measure beside the counts, slice by slice.
-        calibration: How probabilities fit the truth, of the same rows.
     """
 
     def __init__(self, rows: Sequence[Row], device: torch.device) -> None:
-        self.distances = DistanceTable()
-        self.calibration = CalibrationTable(rows, device)
         self._rows = len(rows)
         self._device = device
         self._slots: dict[str, int] = {}
@@ -247,9 +238,7 @@ def write_counts(path: Path, frame: pd.DataFrame, metadata: Mapping[str, str]) -
         frame: From :func:`counts_frame`.
         metadata: Fingerprints; ``schema_version`` is added.
     """
-    table = pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False)
-    stored = {**metadata, "schema_version": SCHEMA_VERSION}
-    pq.write_table(table.replace_schema_metadata(stored), path, compression="zstd")
+    write_table(path, frame, _SCHEMA, SCHEMA_VERSION, metadata)
 
 
 def read_counts(path: Path) -> CountsFile:

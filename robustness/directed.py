@@ -8,7 +8,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -50,11 +49,9 @@ class EpsilonAttack(Attack):
         given = self.epsilons
         if not given or not all(0 <= epsilon < math.inf for epsilon in given):
             self.refuse("epsilons", given, "one or more finite numbers, 0 or more")
-        if any(low >= high for low, high in pairwise(given)):
-            self.refuse("epsilons", given, "rising numbers, each once")
+        self.check_rising("epsilons", given)
         self.check_option("norm", self.norm, NORMS)
-        if not -math.inf < self.low < self.high < math.inf:
-            self.refuse("low and high", (self.low, self.high), "finite numbers, low below high")
+        self.check_range(self.low, self.high)
         self.check_at_least_one("repeats", self.repeats)
 
     @property

@@ -11,11 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from robustness.parquet import read_table
+from robustness.parquet import read_table, refuse_twice, write_table
 
 SCHEMA_VERSION = "1"
 
@@ -136,14 +135,7 @@ def distances_frame(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     filled = [part for part in parts if len(part)]
     frame = pd.concat(filled, ignore_index=True) if filled else DistanceTable().partial()
     frame = frame.sort_values(_KEY, ignore_index=True)
-    twice = frame[frame.duplicated(_KEY)]
-    if len(twice):
-        first = twice.iloc[0]
-        msg = (
-            f"distances: slice {first['slice_index']} of {first['case']} was measured more than "
-            f"once by {first['attack']}, expected each slice in one process"
-        )
-        raise ValueError(msg)
+    refuse_twice(frame, _KEY, "distances")
     return _typed(frame)
 
 
@@ -203,14 +195,7 @@ def write_distances(path: Path, frame: pd.DataFrame, metadata: Mapping[str, str]
         frame: From :func:`distances_frame`.
         metadata: Fingerprints; ``schema_version`` is added.
     """
-    arrays = [
-        # From numpy, so that NaN (no truth) stays NaN and does not become a missing value.
-        pa.array(frame[field.name].to_numpy(), type=field.type, from_pandas=False)
-        for field in _SCHEMA
-    ]
-    stored = {**metadata, "schema_version": SCHEMA_VERSION}
-    table = pa.Table.from_arrays(arrays, schema=_SCHEMA.with_metadata(stored))
-    pq.write_table(table, path, compression="zstd")
+    write_table(path, frame, _SCHEMA, SCHEMA_VERSION, metadata)
 
 
 def read_distances(path: Path) -> DistancesFile:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from robustness.attack import Attack, AttackBatch, Passes, check_name
 from robustness.batches import Batch, Piece, attack_batch, fixed_size, ordinary_tensors
+from robustness.calibration import CalibrationTable
 from robustness.counts import CLEAN, CLEAN_ROW, CountTable, Row, slice_counts
+from robustness.distances import DistanceTable
 from robustness.minimum_norm import MinimumNormAttack
 from robustness.objectives import OBJECTIVES, Objective
 from robustness.saliency import Forward, check_logits
@@ -38,6 +40,21 @@ class Plan:
             len(self.rows) + sum(passes.forward for passes in own) - again,
             sum(passes.backward for passes in own) - again,
         )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation measures on one network, of the slices that this process was given.
+
+    Attributes:
+        counts: Hits and misses, by case.
+        distances: Of attacks of least length, by slice; only where they were made on this network.
+        calibration: How probabilities fit the truth.
+    """
+
+    counts: CountTable
+    distances: DistanceTable
+    calibration: CalibrationTable
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,7 @@ def evaluate(
     batch_size: int = 32,
     attacker: Attacker | None = None,
     on_slices: Callable[[int], None] = lambda slices: None,
-) -> CountTable:
+) -> Measured:
     """Attack every slice and count hits and misses.
 
     Args:
@@ -109,13 +126,13 @@ def evaluate(
         on_slices: Called with the number of slices after each batch is done.
 
     Returns:
-        The counts of the slices that this process was given.
+        What was measured on the slices that this process was given.
 
     Raises:
         ValueError: If logits and masks differ in shape, a batch's slices do not fit an attack, or
             clean logits or a gradient are not finite.
     """
-    (table,) = evaluate_many(
+    (found,) = evaluate_many(
         [forward],
         batches,
         plan,
@@ -125,7 +142,7 @@ def evaluate(
         batch_size=batch_size,
         on_slices=on_slices,
     )
-    return table
+    return found
 
 
 def evaluate_many(
@@ -138,7 +155,7 @@ def evaluate_many(
     seed: int = 0,
     batch_size: int = 32,
     on_slices: Callable[[int], None] = lambda slices: None,
-) -> list[CountTable]:
+) -> list[Measured]:
     """Make each attack once, on one network, and count what it does to several (transfer).
 
     Args:
@@ -152,18 +169,23 @@ def evaluate_many(
         on_slices: Called with the number of slices after each batch is done.
 
     Returns:
-        The counts on each victim.
+        What was measured on each victim.
 
     Raises:
         ValueError: As in :func:`evaluate`.
     """
-    tables = [CountTable(plan.rows, device) for _ in victims]
-    counter = _Counter(tuple(zip(victims, tables, strict=True)), attacker, plan, seed, device)
+    found = [
+        Measured(
+            CountTable(plan.rows, device), DistanceTable(), CalibrationTable(plan.rows, device)
+        )
+        for _ in victims
+    ]
+    counter = _Counter(tuple(zip(victims, found, strict=True)), attacker, plan, seed, device)
     for piece in fixed_size(batches, batch_size):
         with ordinary_tensors():
             counter.count(piece)
         on_slices(len(piece.cases))
-    return tables
+    return found
 
 
 def seconds_per_slice(forward: Forward, image: Tensor, batch_size: int, trials: int = 3) -> float:
@@ -193,7 +215,7 @@ def seconds_per_slice(forward: Forward, image: Tensor, batch_size: int, trials: 
 class _Counter:
     """Puts a piece through every disturbance of a plan."""
 
-    victims: tuple[tuple[Forward, CountTable], ...]
+    victims: tuple[tuple[Forward, Measured], ...]
     attacker: Attacker
     plan: Plan
     seed: int
@@ -211,7 +233,8 @@ class _Counter:
 
     def count(self, piece: Piece) -> None:
         batch = attack_batch(self.attacker.forward, piece, self.device, self.attacker.objectives)
-        slots = [table.slots(piece.cases, batch.mask.shape[1]) for _, table in self.victims]
+        classes = batch.mask.shape[1]
+        slots = [found.counts.slots(piece.cases, classes) for _, found in self.victims]
         undisturbed = torch.zeros_like(batch.case_keys, dtype=torch.bool)
         clean = self._count_row((CLEAN, 0, 0), batch, batch.image, undisturbed, slots)
         self._refuse_broken()
@@ -234,10 +257,10 @@ class _Counter:
         slots: Sequence[Tensor],
     ) -> list[Tensor]:
         """Count a disturbance on all victims; returns the logits of each."""
-        found = []
+        given = []
         real = slice(0, len(slots[0]))
         counted = batch.counted[real]
-        for (forward, table), own_slots in zip(self.victims, slots, strict=True):
+        for (forward, found), own_slots in zip(self.victims, slots, strict=True):
             with torch.no_grad():
                 logits = forward(disturbed).float()
             check_logits(logits, batch.mask)
@@ -252,11 +275,11 @@ class _Counter:
                 disturbed[real],
                 degenerate[real],
             )
-            table.add(self._rows[row], own_slots, values)
+            found.counts.add(self._rows[row], own_slots, values)
             truth, known = batch.mask[real] > 0, counted & batch.valid[real]
-            table.calibration.add(self._rows[row], logits[real].sigmoid(), truth, known)
-            found.append(logits)
-        return found
+            found.calibration.add(self._rows[row], logits[real].sigmoid(), truth, known)
+            given.append(logits)
+        return given
 
     def _refuse_broken(self) -> None:
         """Raise ValueError if a network gave NaN or infinite logits for this batch."""
@@ -281,10 +304,10 @@ class _Counter:
     ) -> None:
         """Keep distances with the network that the attack was made on; others have none."""
         point, repeat = row
-        for (forward, table), logits in zip(self.victims, clean, strict=True):
+        for (forward, found), logits in zip(self.victims, clean, strict=True):
             if forward is self.attacker.forward:
                 distances, dice = attack.measure(batch, point, disturbed, logits)
-                table.distances.add(
+                found.distances.add(
                     attack,
                     point_index=point,
                     repeat=repeat,

@@ -7,12 +7,12 @@ ordinary, as in the paper's sum of probabilities.
 """
 
 from collections.abc import Callable
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor
 
 from robustness.attack import AttackBatch
+from robustness.names import find_named
 from robustness.objectives import Objective
 
 PixelValue = Callable[[Tensor], Tensor]
@@ -198,12 +198,7 @@ def explained(name: str, batch: AttackBatch, value: PixelValue = probability) ->
     Raises:
         ValueError: If the name is unknown.
     """
-    if name not in EXPLAINED:
-        near = get_close_matches(name, EXPLAINED, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        msg = f"explained {name}: unknown; {hint}expected one of {', '.join(EXPLAINED)}"
-        raise ValueError(msg)
-    return EXPLAINED[name](batch, value)
+    return find_named("explained", name, EXPLAINED)(batch, value)
 
 
 def _check_shape(mask: Tensor, logits: Tensor) -> None:

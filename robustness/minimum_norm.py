@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -81,8 +80,7 @@ class MinimumNormAttack(Attack):
         check_name(self.name)
         if not self.thresholds or not all(0 < threshold <= 1 for threshold in self.thresholds):
             self.refuse("thresholds", self.thresholds, "one or more values of Dice in (0, 1]")
-        if any(first >= second for first, second in pairwise(self.thresholds)):
-            self.refuse("thresholds", self.thresholds, "rising numbers, each once")
+        self.check_rising("thresholds", self.thresholds)
         self.check_option("norm", self.norm, NORMS)
         if self.steps < 1:
             self.refuse("steps", self.steps, "1 or more")
@@ -90,8 +88,7 @@ class MinimumNormAttack(Attack):
             self.refuse("tighten", self.tighten, "0 or more")
         if not 0 < self.share < 1:
             self.refuse("share", self.share, "a number between 0 and 1")
-        if not 0 < self.high - self.low < math.inf:
-            self.refuse("low, high", (self.low, self.high), "a finite range that is not empty")
+        self.check_range(self.low, self.high)
 
     @property
     def axis(self) -> str:

@@ -22,9 +22,12 @@ class RandomStarts(DirectedAttack):
 
     Args:
         restarts: How many random starts are tried.
+        starts_like: Name of another attack whose random starts are taken, so that the two differ in
+            what follows alone; empty for starts of its own.
     """
 
     restarts: int = 1
+    starts_like: str = ""
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense before anything is computed."""
@@ -46,7 +49,7 @@ class RandomStarts(DirectedAttack):
         self, batch: AttackBatch, within: Budget, seed: int, repeat: int
     ) -> Iterator[Tensor]:
         for restart in range(self.restarts):
-            name = f"{self.name}/start/{restart}"
+            name = f"{self.starts_like or self.name}/start/{restart}"
             radius = batch.uniforms(seed, f"{name}/radius", repeat, 1)[:, 0]
             draw = normals if self.norm == "l2" else centred_uniforms
             yield within.at(draw(batch, seed, name, repeat), radius)

@@ -8,7 +8,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -125,11 +124,7 @@ class PixelAttack(Attack):
         self.check_option("ranking", self._ranking, RANKINGS)
         if self.repeats < 1:
             self.refuse("repeats", self.repeats, "1 or more")
-        points = self.points
-        if not points or not all(math.isfinite(point) for point in points):
-            self.refuse("points", points, "one or more finite numbers")
-        if any(low >= high for low, high in pairwise(points)):
-            self.refuse("points", points, "rising numbers, each once")
+        self.check_rising("points", self.points)
 
 
 @dataclass(frozen=True)
@@ -255,8 +250,7 @@ class CountAttack(PixelAttack):
             self.check_option("value", self.value, VALUES, "a finite number or ")
         elif not math.isfinite(self.value):
             self.refuse("value", self.value, f"a finite number or one of {', '.join(VALUES)}")
-        if not -math.inf < self.low < self.high < math.inf:
-            self.refuse("low and high", (self.low, self.high), "finite numbers, low below high")
+        self.check_range(self.low, self.high)
         if self.window not in {3, 5}:
             self.refuse("window", self.window, "3 or 5")
         idle = []

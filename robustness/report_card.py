@@ -90,8 +90,9 @@ def _lower_by(weaker: str, stronger: str) -> Callable[[Evidence], float | None]:
 def _gained_by_doubling(found: Evidence) -> float | None:
     if APGD not in found.dice or APGD_DOUBLE not in found.dice:
         return None
-    # Of each case, so that gains of one and losses of another do not make up for each other.
-    return _worst(np.abs(found.dice[APGD] - found.dice[APGD_DOUBLE]))
+    # From the same random starts, and of each case, so that gains of one and losses of another do
+    # not make up for each other.
+    return _worst(np.abs(found.repeats[APGD][0] - found.repeats[APGD_DOUBLE][0]))
 
 
 def _rises_with_budget(found: Evidence) -> float | None:

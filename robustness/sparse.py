@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -37,12 +36,10 @@ class SparseAttack(Attack):
     def __post_init__(self) -> None:
         """Refuse settings that make no sense before anything is computed."""
         check_name(self.name)
-        if not self.counts or any(first >= second for first, second in pairwise(self.counts)):
-            self.refuse("counts", self.counts, "one or more rising numbers, each once")
+        self.check_rising("counts", self.counts)
         if self.counts[0] < 1:
             self.refuse("counts", self.counts, "1 or more pixels at each point")
-        if not -math.inf < self.low < self.high < math.inf:
-            self.refuse("low and high", (self.low, self.high), "finite numbers, low below high")
+        self.check_range(self.low, self.high)
 
     @property
     def axis(self) -> str:

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from robustness.attack import AttackBatch
 from robustness.batches import Batch, attack_batch, fixed_size
 from robustness.objectives import Objective
-from robustness.parquet import read_table
+from robustness.parquet import read_table, refuse_twice, write_table
 from robustness.saliency import Forward
 from robustness.spread import BAND, measure_names, spread, truth_regions
 
@@ -129,14 +128,7 @@ def spread_frame(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     if not filled:
         return _empty()
     frame = pd.concat(filled, ignore_index=True).sort_values(_KEY, ignore_index=True)
-    twice = frame[frame.duplicated(_KEY)]
-    if len(twice):
-        first = twice.iloc[0]
-        msg = (
-            f"spread: slice {first['slice_index']} of {first['case']} was measured more than once "
-            f"for {first['method']}, expected each slice in one process"
-        )
-        raise ValueError(msg)
+    refuse_twice(frame, _KEY, "spread")
     return _typed(frame)
 
 
@@ -165,14 +157,7 @@ def write_spread(path: Path, frame: pd.DataFrame, metadata: Mapping[str, str]) -
         frame: From :func:`spread_frame`.
         metadata: Fingerprints; ``schema_version`` is added.
     """
-    arrays = [
-        # From numpy, so that NaN (not defined) stays NaN and does not become a missing value.
-        pa.array(frame[field.name].to_numpy(), type=field.type, from_pandas=False)
-        for field in _SCHEMA
-    ]
-    stored = {**metadata, "schema_version": SCHEMA_VERSION}
-    table = pa.Table.from_arrays(arrays, schema=_SCHEMA.with_metadata(stored))
-    pq.write_table(table, path, compression="zstd")
+    write_table(path, frame, _SCHEMA, SCHEMA_VERSION, metadata)
 
 
 def read_spread(path: Path) -> SpreadFile:

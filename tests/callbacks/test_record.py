@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from callbacks.record import Evaluation, record_curves, record_evaluation
-from robustness.attack import settings_text
 from robustness.calibration import calibration_frame
 from robustness.counts import counts_frame
 from robustness.directed import Fgsm
@@ -34,8 +33,8 @@ METADATA = {"data": "d", "split": "s", "attacks": "a", "split_name": "test"}
 def frame() -> pd.DataFrame:
     plan = make_plan(ATTACKS)
     device = torch.device("cpu")
-    table = evaluate(ToyModule().eval(), val_loader(), plan, device=device, batch_size=16)
-    return counts_frame([table.partial()], plan.rows, ["foreground"])
+    measured = evaluate(ToyModule().eval(), val_loader(), plan, device=device, batch_size=16)
+    return counts_frame([measured.counts.partial()], plan.rows, ["foreground"])
 
 
 @pytest.fixture(scope="module")
@@ -157,11 +156,12 @@ def test_distances_and_parts_of_the_range_go_with_the_run(
         MinimumNormAttack("minimum", thresholds=(0.3,), steps=5, tighten=1),
     ]
     plan, network = make_plan(attacks), ToyModule().eval()
-    table = evaluate(network, val_loader(), plan, device=torch.device("cpu"), batch_size=16)
-    frame = counts_frame([table.partial()], plan.rows, ["class_0"])
-    distances = distances_frame([table.distances.partial()])
-    metadata = {**METADATA, "attack_settings": settings_text(attacks)}
-    logger, found = new_logger(), Evaluation("test", 0, frame, metadata, [], distances)
+    measured = evaluate(network, val_loader(), plan, device=torch.device("cpu"), batch_size=16)
+    frame = counts_frame([measured.counts.partial()], plan.rows, ["class_0"])
+    distances = distances_frame([measured.distances.partial()])
+    shares = {"fgsm": [0.05, 0.25]}
+    logger = new_logger()
+    found = Evaluation("test", 0, frame, METADATA, [], distances, epsilon_shares=shares)
     record_evaluation(logger, found)
     record_curves(logger, found)
     logger.send()
@@ -178,8 +178,8 @@ def test_distances_and_parts_of_the_range_go_with_the_run(
     if never < 0.5:
         assert run.metrics["test/minimum/median_distance_at_0.3"] == np.median(known)
     history = place.stored(run.run_id).metrics
-    shares = [float.fromhex(value) for _, value in history["test/fgsm/epsilon_share"]]
-    assert shares == pytest.approx([0.05, 0.25])
+    logged = [float.fromhex(value) for _, value in history["test/fgsm/epsilon_share"]]
+    assert logged == [0.05, 0.25]
     # A threshold is no budget.
     assert "test/minimum/auc" not in run.metrics
     assert "test/fgsm/auc" in run.metrics
@@ -187,9 +187,9 @@ def test_distances_and_parts_of_the_range_go_with_the_run(
 
 def test_calibration_goes_with_the_run(place: Place, new_logger: NewLogger) -> None:
     plan, network = make_plan(ATTACKS), ToyModule().eval()
-    table = evaluate(network, val_loader(), plan, device=torch.device("cpu"), batch_size=16)
-    frame = counts_frame([table.partial()], plan.rows, ["class_0"])
-    calibration = calibration_frame([table.calibration.partial()], plan.rows, ["class_0"])
+    measured = evaluate(network, val_loader(), plan, device=torch.device("cpu"), batch_size=16)
+    frame = counts_frame([measured.counts.partial()], plan.rows, ["class_0"])
+    calibration = calibration_frame([measured.calibration.partial()], plan.rows, ["class_0"])
     logger = new_logger()
     found = Evaluation("test", 0, frame, METADATA, [], calibration=calibration)
     record_evaluation(logger, found)

@@ -6,13 +6,16 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
+from callbacks.checkpoint import run_checkpoints
 from callbacks.evaluating import weights_sha256
 from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState
 from errors import InputError
 from robustness.attack import Attack
 from robustness.counts import CountsFile, counts_frame
+from robustness.directed import Fgsm
 from robustness.engine import evaluate, make_plan
 from robustness.pixel_attacks import LevelAttack
 from tests.callbacks.toy import (
@@ -53,8 +56,8 @@ def fit(
 def reference(module: ToyModule) -> pd.DataFrame:
     """The counts of a network as it stands, without a trainer."""
     plan = make_plan(ATTACKS)
-    table = evaluate(module.eval(), val_loader(), plan, device=torch.device("cpu"), batch_size=16)
-    return counts_frame([table.partial()], plan.rows, ["class_0"])
+    found = evaluate(module.eval(), val_loader(), plan, device=torch.device("cpu"), batch_size=16)
+    return counts_frame([found.counts.partial()], plan.rows, ["class_0"])
 
 
 class StopAfter(Callback):
@@ -268,8 +271,8 @@ def test_attacks_run_in_the_precision_of_the_trainer(new_logger: NewLogger) -> N
 
     plan = make_plan(ATTACKS)
     module.eval()
-    table = evaluate(in_bfloat16, val_loader(), plan, device=torch.device("cpu"), batch_size=16)
-    expected = counts_frame([table.partial()], plan.rows, ["class_0"])
+    found = evaluate(in_bfloat16, val_loader(), plan, device=torch.device("cpu"), batch_size=16)
+    expected = counts_frame([found.counts.partial()], plan.rows, ["class_0"])
     pd.testing.assert_frame_equal(fetched(str(look.version)).frame, expected)
 
 
@@ -352,3 +355,46 @@ def test_a_name_that_is_taken_is_refused(name: str) -> None:
     twice: list[Attack] = [*ATTACKS, LevelAttack(name=name, levels=(0.5,))]
     with pytest.raises(InputError, match=rf"--robustness\.attacks.*{name}"):
         RobustnessCallback(twice)
+
+
+class Fragile(ToyModule):
+    """Diverges where an image is brighter than any clean one, once it is told to."""
+
+    broken = False
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = super().forward(image)
+        if not self.broken:
+            return logits
+        return torch.where(image.amax((1, 2, 3), keepdim=True) > 0.9, torch.nan, logits)
+
+
+@pytest.mark.parametrize("every", [0, 1])
+def test_an_epoch_that_cannot_be_attacked_is_saved_before_that_is_said(
+    every: int, place: Place, new_logger: NewLogger
+) -> None:
+    logger, module = new_logger(), Fragile()
+    module.broken = True
+    runner = trainer(
+        attacks(every_n_epochs=every),
+        RunState(),
+        *run_checkpoints(),
+        logger=logger,
+        epochs=2,
+        enable_checkpointing=True,
+    )
+    with pytest.raises(InputError, match="attack top5_beyond_range: the network gives NaN"):
+        runner.fit(module, train_loader(), val_loader())
+    held = torch.load(place.checkpoint(str(logger.version)), weights_only=True)
+    assert held["epoch"] == (0 if every else 1)
+    stored = held["state_dict"]
+    assert all(torch.equal(stored[name], own) for name, own in module.state_dict().items())
+    assert place.client.get_run(str(logger.version)).info.status == "FAILED"
+
+
+def test_epsilons_are_given_in_parts_of_the_range_too(place: Place, new_logger: NewLogger) -> None:
+    logger, attack = new_logger(), Fgsm("fgsm", (0.01, 0.05), low=0.1, high=0.2)
+    robust = RobustnessCallback([attack], batch_size=16, pictures=0)
+    trainer(robust, RunState(), logger=logger).validate(ToyModule(), val_loader(), verbose=False)
+    stored = place.stored(str(logger.version)).metrics["val/fgsm/epsilon_share"]
+    assert [float.fromhex(value) for _, value in stored] == pytest.approx([0.1, 0.5])

@@ -284,6 +284,13 @@ class Bright(nn.Module):
         return logits
 
 
+class Half(Bright):
+    """Gives logits at half of the image's resolution."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image)[..., ::2, ::2]
+
+
 def options_of(place: Place) -> list[str]:
     """Few attacks on the tiny task."""
     return ["--config", str(place.config)]
@@ -358,6 +365,25 @@ def test_a_file_that_cannot_be_attacked_is_named(
 ) -> None:
     options = options_of(make_place(place.folder))
     assert place.run("attack", "--network", str(files[name]), *options) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert all(word in error for word in words), error
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("Bright", ["found Bright", "package.module.Class"]),
+        ("nowhere.Bright", ["nowhere.Bright", "No module named 'nowhere'", "PYTHONPATH"]),
+        (f"{__name__}.Brighter", [f"no class Brighter in {__name__}"]),
+        (f"{__name__}.Half", ["Half", "(16, 1, 16, 16)", "expected (16, 1, 32, 32)"]),
+    ],
+)
+def test_a_class_that_cannot_be_attacked_is_named(
+    network: str, words: list[str], place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = options_of(make_place(place.folder))
+    assert place.run("attack", "--network", network, *options) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
     assert all(word in error for word in words), error

@@ -77,11 +77,12 @@ def flipped(content: bytes) -> bytes:
         flipped,
         lambda _: b"",
         lambda _: b"just some text\n",
+        lambda _: b"robustness: {attacks: []}\n",
         lambda _: b"\x80\x02}q\x00.",
         lambda _: b"PK\x03\x04 no zip",
         lambda _: bytes(range(256)) * 20,
     ],
-    ids=["truncated", "flipped", "empty", "text", "pickle", "zip", "bytes"],
+    ids=["truncated", "flipped", "empty", "text", "yaml", "pickle", "zip", "bytes"],
 )
 def test_a_broken_file_is_refused(tmp_path: Path, broken: Callable[[bytes], bytes]) -> None:
     state = {"run_id": "a", "unsent": [], "settings": SETTINGS}

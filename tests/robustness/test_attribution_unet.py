@@ -1,6 +1,6 @@
 """Attribution of the U-Nets that runs train, the house's own and MONAI's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import process_time
 
 import pytest
@@ -34,6 +34,14 @@ def _settled(make: Make) -> nn.Module:
             for _ in range(10):
                 network(torch.rand(4, 1, 32, 32))
     return network.eval()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(
@@ -90,12 +98,22 @@ def test_what_has_no_rule_is_refused_by_its_place(name: str, make: Make, message
 
 
 @pytest.mark.slow
-def test_all_methods_take_less_than_thirty_seconds_of_two_cores() -> None:
+def test_all_methods_take_less_than_thirty_seconds_of_two_cores(one_thread: None) -> None:
+    """Measured on one of the cores, which is enough: the other can only help.
+
+    Wall time counts other work on the cores. Processor time of several threads does too: each of
+    them spins while it waits for those that other work keeps from running, and takes tens of times
+    as long. One thread waits for nobody, so that its processor time is its own.
+    """
     network = _settled(lambda: UNet(1, 1))
     batch = batch_for(network, 8, size=64)
     objective = explained("frozen", batch)
-    start = process_time()
-    maps = [explain(made(name), network, batch, objective) for name in METHODS]
-    # Seconds of both cores together, which other work on them does not lengthen.
-    assert process_time() - start < 2 * 30
-    assert all(one.shape == (8, 1, 64, 64) for one in maps)
+    seconds: dict[str, float] = {}
+    for name in METHODS:
+        start = process_time()
+        found = explain(made(name), network, batch, objective)
+        seconds[name] = process_time() - start
+        assert found.shape == (8, 1, 64, 64)
+    total = sum(seconds.values())
+    slowest = max(seconds, key=seconds.__getitem__)
+    assert total < 30, f"{total:.1f} s on one core, of which {slowest} {seconds[slowest]:.1f} s"

@@ -105,6 +105,18 @@ def _foolbox(
     return found
 
 
+def _check_pgd(
+    ours: IteratedFgsm,
+    kind: type[LinfProjectedGradientDescentAttack | L2ProjectedGradientDescentAttack],
+    batch: AttackBatch,
+) -> None:
+    """The image of one epsilon is foolbox's at the same settings, from the clean image on."""
+    theirs = kind(rel_stepsize=ours.step_size, steps=ours.steps, random_start=False)
+    (epsilon,) = ours.epsilons
+    expected = _foolbox(theirs, batch, epsilon, ours.low, ours.high)
+    _same(images_of(ours, batch)[0, 0], expected, batch.image)
+
+
 def _same(found: Tensor, expected: Tensor, clean: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     assert (expected != clean).flatten(1).any(dim=1).all()
@@ -157,12 +169,8 @@ def test_the_fast_gradient_method_is_foolbox_s_where_no_pixel_meets_the_range(
 def test_linf_pgd_without_a_random_start_is_foolbox_s(
     batch: AttackBatch, epsilon: float, steps: int, step_size: float
 ) -> None:
-    theirs = LinfProjectedGradientDescentAttack(
-        rel_stepsize=step_size, steps=steps, random_start=False
-    )
-    expected = _foolbox(theirs, batch, epsilon, LOW, HIGH)
-    ours = IteratedFgsm("a", (epsilon,), steps=steps, step_size=step_size)
-    _same(images_of(ours, batch)[0, 0], expected, batch.image)
+    ours = IteratedFgsm("a", (epsilon,), steps=steps, step_size=step_size, low=LOW, high=HIGH)
+    _check_pgd(ours, LinfProjectedGradientDescentAttack, batch)
 
 
 @pytest.mark.parametrize("epsilon", EPSILONS)
@@ -171,10 +179,6 @@ def test_l2_pgd_without_a_random_start_is_foolbox_s_where_no_pixel_meets_the_ran
     batch: AttackBatch, epsilon: float, steps: int, step_size: float
 ) -> None:
     """Foolbox shortens to epsilon, then cuts; the nearest image of the budget is another one."""
-    theirs = L2ProjectedGradientDescentAttack(
-        rel_stepsize=step_size, steps=steps, random_start=False
-    )
-    expected = _foolbox(theirs, batch, epsilon, *WIDE)
     ours = IteratedFgsm(
         "a",
         (epsilon,),
@@ -184,7 +188,7 @@ def test_l2_pgd_without_a_random_start_is_foolbox_s_where_no_pixel_meets_the_ran
         low=WIDE[0],
         high=WIDE[1],
     )
-    _same(images_of(ours, batch)[0, 0], expected, batch.image)
+    _check_pgd(ours, L2ProjectedGradientDescentAttack, batch)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

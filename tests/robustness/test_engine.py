@@ -133,7 +133,7 @@ def test_the_layout_of_images_in_memory_does_not_matter() -> None:
     for layout in (torch.contiguous_format, torch.channels_last):
         batch = as_batch(slices)
         given = {**batch, "image": batch["image"].to(memory_format=layout)}
-        table = evaluate(network, [given], plan, device=CPU, batch_size=8)
+        table = evaluate(network, [given], plan, device=CPU, batch_size=8).counts
         frames.append(counts_frame([table.partial()], plan.rows, class_names(2)))
     assert _same(*frames)
 
@@ -283,7 +283,7 @@ def test_nothing_is_counted_in_pixels_that_are_ignored() -> None:
             {key: value[start : start + size] for key, value in whole.items()}
             for start in range(0, 6, size)
         ]
-        table = evaluate(network, parts, plan, device=CPU, batch_size=16)
+        table = evaluate(network, parts, plan, device=CPU, batch_size=16).counts
         return counts_frame([table.partial()], plan.rows, class_names(1))
 
     mask = as_batch(slices)["mask"]
@@ -303,11 +303,11 @@ def test_attacks_are_made_once_and_counted_on_every_network() -> None:
     slices, attacks = make_slices(11), few_attacks()
     source, victim = CallCounter(ConvNet(seed=1).eval()), CallCounter(ConvNet(seed=2).eval())
     plan = make_plan(attacks)
-    tables = evaluate_many(
+    found = evaluate_many(
         [source, victim], batches_of(slices, 4), plan, Attacker(source), device=CPU, batch_size=8
     )
     white, transferred = (
-        counts_frame([table.partial()], plan.rows, class_names(1)) for table in tables
+        counts_frame([one.counts.partial()], plan.rows, class_names(1)) for one in found
     )
     pd.testing.assert_frame_equal(white, count(source.network, slices, attacks))
     own = count(victim.network, slices, attacks)
@@ -333,7 +333,7 @@ def test_an_objective_of_the_caller_is_found_by_its_name() -> None:
         evaluate(network, batches, plan, device=CPU)
     attacker = Attacker(network, {"darkness": darkness})
     frame = counts_frame(
-        [evaluate(network, batches, plan, device=CPU, attacker=attacker).partial()],
+        [evaluate(network, batches, plan, device=CPU, attacker=attacker).counts.partial()],
         plan.rows,
         class_names(1),
     )

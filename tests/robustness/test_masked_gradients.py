@@ -54,7 +54,7 @@ def rounding(image: Tensor) -> Tensor:
 
 def card(forward: Callable[[Tensor], Tensor]) -> pd.DataFrame:
     plan = make_plan(card_attacks(0.0, 1.0))
-    table = evaluate(forward, discs(), plan, device=CPU)
+    table = evaluate(forward, discs(), plan, device=CPU).counts
     counts = counts_frame([table.partial()], plan.rows, ["disc"])
     health = gradient_health(forward, discs(), device=CPU)
     return report_card(counts, health).set_index("check")

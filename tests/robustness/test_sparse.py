@@ -166,8 +166,8 @@ def test_axes_units_and_points(attack: SparseAttack) -> None:
 NAN = float("nan")
 WRONG: dict[str, tuple[Callable[[], Attack], str]] = {
     "name": (lambda: PgdL0("Pgd", (1,)), "expected letters"),
-    "none": (lambda: PgdL0("a", ()), r"counts is \(\), expected one or more rising"),
-    "falling": (lambda: JsmaAttack("a", (2, 1)), "expected one or more rising numbers"),
+    "none": (lambda: PgdL0("a", ()), r"counts is \(\), expected one or more finite"),
+    "falling": (lambda: JsmaAttack("a", (2, 1)), "expected rising numbers, each once"),
     "zero": (lambda: SparseRandomSearch("a", (0, 1)), "expected 1 or more pixels"),
     "range": (lambda: OnePixelEvolution("a", (1,), low=0.2), "low below high"),
     "nan": (lambda: PgdL0("a", (1,), high=NAN), "low below high"),

@@ -162,7 +162,7 @@ def count_table(
     plan = make_plan(attacks)
     batches = batches_of(slices, loader)
     return (
-        evaluate(network, batches, plan, device=CPU, seed=seed, batch_size=batch_size),
+        evaluate(network, batches, plan, device=CPU, seed=seed, batch_size=batch_size).counts,
         plan,
     )
 

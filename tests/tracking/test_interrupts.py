@@ -1,10 +1,19 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from tracking.interrupts import interrupts_held
+
+
+@pytest.fixture(autouse=True)
+def heeded() -> Iterator[None]:
+    """A process that a script started in the background ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupt() -> None:
