@@ -18,7 +18,8 @@ from robustness.calibration import ece, write_calibration
 from robustness.counts import CLEAN, write_counts
 from robustness.curves import areas, mean_curves
 from robustness.distances import distances_frame, median_distances, write_distances
-from robustness.snapshots import Snapshot, save_snapshots
+from robustness.pictured import save_slices
+from robustness.snapshots import Snapshot
 from tracking.logger import RunLogger
 from tracking.reading import (
     CALIBRATION_FILE,
@@ -84,7 +85,7 @@ def record_evaluation(logger: RunLogger, found: Evaluation) -> None:
             logger.log_file(calibration, robustness_folder(found.split))
         if found.snapshots:
             maps = Path(scratch, SNAPSHOTS_FILE)
-            save_snapshots(maps, found.snapshots)
+            save_slices(maps, found.snapshots)
             logger.log_file(maps, robustness_folder(found.split))
     for snapshot in found.snapshots:
         _log_pictures(logger, snapshot, logger.run_name or "")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robustness.attack import AttackBatch, Passes
 from robustness.attribution_functions import running_modules
-from robustness.attribution_method import Attribution, baseline_image
+from robustness.attribution_method import OBJECTIVE, PER_INTENSITY, Attribution, baseline_image
 from robustness.attribution_rules import GuidedRules, RescaleRules
 from robustness.objectives import Objective
 from robustness.saliency import ascent
@@ -38,6 +38,7 @@ class DeepLift(Attribution):
     """
 
     name: ClassVar[str] = "deeplift"
+    unit: ClassVar[str] = OBJECTIVE
     baseline: float = 0.0
     valid_only: bool = True
 
@@ -110,6 +111,7 @@ class GuidedBackprop(Attribution):
     """
 
     name: ClassVar[str] = "guided_backprop"
+    unit: ClassVar[str] = PER_INTENSITY
 
     def passes(self, height: int, width: int) -> Passes:
         """One forward and one backward pass."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustness.attack import AttackBatch, Passes
-from robustness.attribution_method import Attribution, baseline_image
+from robustness.attribution_method import OBJECTIVE, PER_INTENSITY, Attribution, baseline_image
 from robustness.objectives import Objective
 
 
@@ -23,6 +23,7 @@ class Gradient(Attribution):
     """
 
     name: ClassVar[str] = "gradient"
+    unit: ClassVar[str] = PER_INTENSITY
 
     def passes(self, height: int, width: int) -> Passes:
         """One forward and one backward pass."""
@@ -45,6 +46,7 @@ class GradientXInput(Attribution):
     """
 
     name: ClassVar[str] = "gradient_x_input"
+    unit: ClassVar[str] = OBJECTIVE
 
     def passes(self, height: int, width: int) -> Passes:
         """One forward and one backward pass."""
@@ -73,6 +75,7 @@ class SmoothGrad(Attribution):
     """
 
     name: ClassVar[str] = "smoothgrad"
+    unit: ClassVar[str] = PER_INTENSITY
     samples: int = 25
     sigma: float = 0.1
     valid_only: bool = True
@@ -122,6 +125,7 @@ class IntegratedGradients(Attribution):
     """
 
     name: ClassVar[str] = "integrated_gradients"
+    unit: ClassVar[str] = OBJECTIVE
     steps: int = 50
     baseline: float = 0.0
     valid_only: bool = True

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from robustness.attack import AttackBatch, Passes
 from robustness.attribution_backprop import guided_gradient
-from robustness.attribution_method import Attribution
+from robustness.attribution_method import OBJECTIVE, PER_INTENSITY, Attribution
 from robustness.objectives import Objective
 from robustness.saliency import check_logits
 
@@ -41,6 +41,7 @@ class GradCam(Attribution):
     """
 
     name: ClassVar[str] = "grad_cam"
+    unit: ClassVar[str] = OBJECTIVE
     layer: str = ""
     positive: bool = True
 
@@ -80,6 +81,7 @@ class GuidedGradCam(Attribution):
     """
 
     name: ClassVar[str] = "guided_grad_cam"
+    unit: ClassVar[str] = f"{OBJECTIVE} x {PER_INTENSITY}"
     layer: str = ""
 
     def passes(self, height: int, width: int) -> Passes:

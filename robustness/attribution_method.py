@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from robustness.attack import AttackBatch, Passes
 from robustness.objectives import Objective
 
+# Units of maps.
+OBJECTIVE = "{}"
+PER_INTENSITY = "d({}) / d(intensity)"
+
 
 @dataclass(frozen=True)
 class Attribution(ABC):
@@ -17,9 +21,11 @@ class Attribution(ABC):
 
     Attributes:
         name: What the method is called in tables and pictures.
+        unit: Of its maps, with ``{}`` where the objective stands.
     """
 
     name: ClassVar[str]
+    unit: ClassVar[str]
 
     @property
     def signed(self) -> bool:

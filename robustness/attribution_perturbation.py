@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustness.attack import AttackBatch, Passes
-from robustness.attribution_method import Attribution, baseline_image
+from robustness.attribution_method import OBJECTIVE, Attribution, baseline_image
 from robustness.objectives import Objective
 from robustness.superpixels import grid_cells, slic
 
@@ -36,6 +36,7 @@ class Occlusion(Attribution):
     """
 
     name: ClassVar[str] = "occlusion"
+    unit: ClassVar[str] = OBJECTIVE
     window: int = 8
     stride: int = 4
     baseline: float = 0.0
@@ -106,6 +107,7 @@ class Lime(Attribution):
     """
 
     name: ClassVar[str] = "lime"
+    unit: ClassVar[str] = OBJECTIVE
     superpixels: Literal["slic", "grid"] = "slic"
     cell: int = 8
     samples: int = 256

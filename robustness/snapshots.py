@@ -1,10 +1,7 @@
-"""Raw maps of a few slices, kept so that pictures of all runs can be drawn again on one scale."""
+"""Gradient and attacked probabilities of a few slices, for pictures of all runs on one scale."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,34 +10,23 @@ from torch import Tensor
 from robustness.attack import Attack, AttackBatch
 from robustness.batches import Batch, attack_batch, fixed_size, ordinary_tensors
 from robustness.objectives import OBJECTIVES, Objective
+from robustness.pictured import PicturedSlice
 from robustness.saliency import Forward
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Snapshot(PicturedSlice):
     """What a network makes of one slice, clean and under one attack.
 
     Attributes:
-        case: Name of the volume.
-        slice_index: Index of the slice in it.
-        image: Shape ``(C, H, W)``, float32, scaled.
-        mask: Truth, bool, shape ``(K, H, W)``.
-        valid: False in padding, bool, shape ``(H, W)``.
         gradient: Signed gradient of the sum of probabilities, shape ``(C, H, W)``, float32.
-        probs: Probabilities of the clean slice, shape ``(K, H, W)``, float32.
         attack: Name of the attack.
         unit: Unit of its points.
         points: Shape ``(P,)``, float64.
         attacked_probs: Probabilities at each point (repeat 0), shape ``(P, K, H, W)``, float32.
     """
 
-    case: str
-    slice_index: int
-    image: np.ndarray
-    mask: np.ndarray
-    valid: np.ndarray
     gradient: np.ndarray
-    probs: np.ndarray
     attack: str
     unit: str
     points: np.ndarray
@@ -157,47 +143,6 @@ def take_snapshots(
                 attack_batch(forward, piece, device, objectives), piece.cases, attack, seed
             )
         ]
-
-
-def save_snapshots(path: Path, snapshots: Sequence[Snapshot]) -> None:
-    """Write snapshots as one compressed ``.npz`` without pickled objects.
-
-    Args:
-        path: The file to write.
-        snapshots: Any number of them.
-    """
-    arrays = {
-        f"{index}/{name}": np.asarray(value)
-        for index, snapshot in enumerate(snapshots)
-        for name, value in asdict(snapshot).items()
-    }
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-def load_snapshots(path: Path) -> list[Snapshot]:
-    """Read snapshots back.
-
-    Args:
-        path: A file written by :func:`save_snapshots`.
-
-    Returns:
-        The snapshots, in order.
-
-    Raises:
-        ValueError: If the file does not hold snapshots.
-    """
-    fields: dict[int, dict[str, Any]] = {}
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            for key in stored.files:
-                index, name = key.split("/", 1)
-                value = stored[key]
-                fields.setdefault(int(index), {})[name] = value if value.ndim else value.item()
-        return [Snapshot(**fields[index]) for index in sorted(fields)]
-    except (ValueError, TypeError, AttributeError, OSError, EOFError, BadZipFile) as error:
-        msg = f"{path}: not a readable file of snapshots ({error})"
-        raise ValueError(msg) from error
 
 
 def _snap(batch: AttackBatch, cases: Sequence[str], attack: Attack, seed: int) -> list[Snapshot]:

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -15,14 +16,20 @@ from lightning_module.ledger_history import read_ledger
 from robustness.calibration import CalibrationFile, read_calibration
 from robustness.counts import CountsFile, read_counts
 from robustness.distances import DistancesFile, read_distances
+from robustness.pictured import SliceMaps, load_slices
 from robustness.report_card import COLUMNS as CARD_COLUMNS
-from robustness.snapshots import Snapshot, load_snapshots
+from robustness.snapshots import Snapshot
+from robustness.spread_table import SpreadFile, read_spread
+from robustness.trust_table import read_trust
 from tracking.store import find_experiment, open_client
 
 COUNTS_FILE = "counts.parquet"
 DISTANCES_FILE = "distances.parquet"
 CALIBRATION_FILE = "calibration.parquet"
 SNAPSHOTS_FILE = "saliency.npz"
+MAPS_FILE = "maps.npz"
+SPREAD_FILE = "spread.parquet"
+TRUST_FILE = "trust.csv"
 LEDGER_FOLDER = "ledger"
 LEDGER_FILE = "ledger.csv"
 TRANSFER_FOLDER = "transfer"
@@ -134,7 +141,39 @@ def fetch_snapshots(run: StoredRun, split: str) -> list[Snapshot]:
     Raises:
         InputError: If the stored file cannot be read.
     """
-    return _fetch(run, f"{robustness_folder(split)}/{SNAPSHOTS_FILE}", load_snapshots) or []
+    read = partial(load_slices, kind=Snapshot)
+    return _fetch(run, f"{robustness_folder(split)}/{SNAPSHOTS_FILE}", read) or []
+
+
+def fetch_maps(run: StoredRun, split: str) -> list[SliceMaps]:
+    """The attribution maps of a run on a split; empty where it has none.
+
+    Raises:
+        InputError: If the stored file cannot be read.
+    """
+    read = partial(load_slices, kind=SliceMaps)
+    return _fetch(run, f"{robustness_folder(split)}/{MAPS_FILE}", read) or []
+
+
+def fetch_spread(run: StoredRun, split: str) -> SpreadFile | None:
+    """How widely a run's maps spread, slice by slice; None where it was not measured.
+
+    Raises:
+        InputError: If the stored file cannot be read.
+    """
+    return _fetch(run, f"{robustness_folder(split)}/{SPREAD_FILE}", read_spread)
+
+
+def fetch_trust(run: StoredRun, split: str) -> pd.DataFrame | None:
+    """Which saliency methods can be believed on a run; None where they were not checked.
+
+    Returns:
+        As from :func:`robustness.trust_table.trust_frame`.
+
+    Raises:
+        InputError: If the stored file cannot be read.
+    """
+    return _fetch(run, f"{robustness_folder(split)}/{TRUST_FILE}", read_trust)
 
 
 def fetch_ledger(run: StoredRun) -> pd.DataFrame | None:

@@ -22,7 +22,8 @@ from robustness.counts import (
     counts_frame,
     write_counts,
 )
-from robustness.snapshots import Snapshot, save_snapshots
+from robustness.pictured import save_slices
+from robustness.snapshots import Snapshot
 from tests.pictures.slices import made_snapshot
 from tracking.logger import RunLogger
 from tracking.reading import (
@@ -121,7 +122,7 @@ def store_run(
         logger.log_file(scratch / COUNTS_FILE, robustness_folder("test"))
     kept = list(snapshots)
     if kept:
-        save_snapshots(scratch / SNAPSHOTS_FILE, kept)
+        save_slices(scratch / SNAPSHOTS_FILE, kept)
         logger.log_file(scratch / SNAPSHOTS_FILE, robustness_folder("test"))
     if ledger is not None:
         logger.log_text(ledger.to_csv(index=False), f"{LEDGER_FOLDER}/{LEDGER_FILE}")

@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustness.attack import Attack
+from robustness.pictured import load_slices, save_slices
 from robustness.pixel_attacks import CountAttack, LevelAttack
 from robustness.snapshots import (
     LargestSlices,
     SliceSample,
     Snapshot,
-    load_snapshots,
-    save_snapshots,
     take_snapshots,
 )
 from tests.robustness.reference import Slice, gradient_of, logits_of
@@ -190,8 +189,8 @@ def snapshots() -> list[Snapshot]:
 
 def test_what_is_saved_is_loaded_again(snapshots: list[Snapshot], tmp_path: Path) -> None:
     path = tmp_path / "saliency.npz"
-    save_snapshots(path, snapshots)
-    loaded = load_snapshots(path)
+    save_slices(path, snapshots)
+    loaded = load_slices(path, Snapshot)
     assert len(loaded) == len(snapshots) == 12
     for found, expected in zip(loaded, snapshots, strict=True):
         for entry in fields(Snapshot):
@@ -205,22 +204,22 @@ def test_what_is_saved_is_loaded_again(snapshots: list[Snapshot], tmp_path: Path
 
 
 def test_a_file_without_snapshots_is_an_empty_list(tmp_path: Path) -> None:
-    save_snapshots(tmp_path / "saliency.npz", [])
-    assert load_snapshots(tmp_path / "saliency.npz") == []
+    save_slices(tmp_path / "saliency.npz", [])
+    assert load_slices(tmp_path / "saliency.npz", Snapshot) == []
 
 
 def test_a_file_that_holds_no_snapshots_is_refused(
     snapshots: list[Snapshot], tmp_path: Path
 ) -> None:
     path = tmp_path / "saliency.npz"
-    with pytest.raises(ValueError, match="not a readable file of snapshots"):
-        load_snapshots(path)
-    save_snapshots(path, snapshots[:1])
+    with pytest.raises(ValueError, match="not a readable file of Snapshot"):
+        load_slices(path, Snapshot)
+    save_slices(path, snapshots[:1])
     whole = path.read_bytes()
     for broken in (b"", b"no maps", whole[: len(whole) // 2], whole[:-10]):
         path.write_bytes(broken)
-        with pytest.raises(ValueError, match="not a readable file of snapshots") as caught:
-            load_snapshots(path)
+        with pytest.raises(ValueError, match="not a readable file of Snapshot") as caught:
+            load_slices(path, Snapshot)
         assert str(path) in str(caught.value)
 
 
@@ -229,16 +228,16 @@ def test_a_file_with_other_arrays_is_refused(snapshots: list[Snapshot], tmp_path
     for arrays in ({"0/case": np.array("a")}, {"probs": np.zeros(3)}, {"x/probs": np.zeros(3)}):
         with path.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-        with pytest.raises(ValueError, match="not a readable file of snapshots"):
-            load_snapshots(path)
+        with pytest.raises(ValueError, match="not a readable file of Snapshot"):
+            load_slices(path, Snapshot)
     np.save(path.with_suffix(".npy"), np.zeros(3))
-    with pytest.raises(ValueError, match="not a readable file of snapshots"):
-        load_snapshots(path.with_suffix(".npy"))
-    save_snapshots(path, snapshots[:1])
+    with pytest.raises(ValueError, match="not a readable file of Snapshot"):
+        load_slices(path.with_suffix(".npy"), Snapshot)
+    save_slices(path, snapshots[:1])
     damaged = tmp_path / "damaged.npz"
     with ZipFile(path) as source, ZipFile(damaged, "w") as target:
         for name in source.namelist():
             content = source.read(name)
             target.writestr(name, content[:40] if "probs" in name else content)
-    with pytest.raises(ValueError, match="not a readable file of snapshots"):
-        load_snapshots(damaged)
+    with pytest.raises(ValueError, match="not a readable file of Snapshot"):
+        load_slices(damaged, Snapshot)

@@ -11,7 +11,8 @@ import pytest
 from errors import InputError
 from lightning_module.ledger_history import LEDGER_COLUMNS
 from robustness.counts import CLEAN_ROW, FIELDS, PartialCounts, counts_frame, write_counts
-from robustness.snapshots import Snapshot, save_snapshots
+from robustness.pictured import save_slices
+from robustness.snapshots import Snapshot
 from tests.places import NewLogger, Place
 from tracking.logger import RunLogger
 from tracking.reading import (
@@ -166,7 +167,7 @@ def test_snapshots_come_back_as_they_were(
     place: Place, new_logger: NewLogger, snapshot: Snapshot, tmp_path: Path
 ) -> None:
     logger = new_logger()
-    save_snapshots(tmp_path / SNAPSHOTS_FILE, [snapshot])
+    save_slices(tmp_path / SNAPSHOTS_FILE, [snapshot])
     write(logger, tmp_path, SNAPSHOTS_FILE, "test")
     (run,) = list_runs("trials")
     (found,) = fetch_snapshots(run, "test")
