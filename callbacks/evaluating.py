@@ -38,18 +38,38 @@ def split_batches(trainer: Trainer, split: str) -> Iterator[Batch]:
     Raises:
         InputError: If there are several sets of data.
     """
-    loader: Any = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
-    limits = trainer.num_val_batches if split == "val" else trainer.num_test_batches
-    if isinstance(loader, list | tuple):
-        if len(loader) != 1:
-            msg = f"{split} data: found {len(loader)} loaders, expected 1; attack one set at a time"
-            raise InputError(msg)
-        loader = loader[0]
-    limit = limits[0] if isinstance(limits, list) else limits
-    stop = int(limit) if limit != float("inf") else None
-    for batch in itertools.islice(loader, stop):
+    return loader_batches(trainer, _loader(trainer, split), _batches(trainer, split))
+
+
+def loader_batches(trainer: Trainer, loader: Any, batches: int | None = None) -> Iterator[Batch]:  # noqa: ANN401 (Lightning takes any iterable)
+    """The first batches of a loader, or all, on the network's device."""
+    for batch in itertools.islice(loader, batches):
         moved: Batch = trainer.strategy.batch_to_device(batch)
         yield moved
+
+
+def split_slices(trainer: Trainer, split: str) -> int:
+    """How many slices :func:`split_batches` gives this process."""
+    loader = _loader(trainer, split)
+    batches = _batches(trainer, split)
+    slices: int = len(loader.sampler)
+    return slices if batches is None else min(slices, batches * loader.batch_size)
+
+
+def _loader(trainer: Trainer, split: str) -> Any:  # noqa: ANN401 (Lightning takes any iterable)
+    loader: Any = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
+    if not isinstance(loader, list | tuple):
+        return loader
+    if len(loader) != 1:
+        msg = f"{split} data: found {len(loader)} loaders, expected 1; attack one set at a time"
+        raise InputError(msg)
+    return loader[0]
+
+
+def _batches(trainer: Trainer, split: str) -> int | None:
+    limits = trainer.num_val_batches if split == "val" else trainer.num_test_batches
+    limit = limits[0] if isinstance(limits, list) else limits
+    return int(limit) if limit != float("inf") else None
 
 
 def heeding_sigterm(trainer: Trainer, advance: Callable[[int], None]) -> Callable[[int], None]:

@@ -1,13 +1,11 @@
 """What happens at validation end: the network is attacked; counts, curves, pictures go on."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Iterator
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch import LightningModule, Trainer
 
+from callbacks.after_evaluation import AfterEvaluation, Splits, check_numbers
 from callbacks.evaluating import (
     class_names,
     data_fingerprints,
@@ -17,6 +15,7 @@ from callbacks.evaluating import (
     network_forward,
     objectives_of,
     split_batches,
+    split_slices,
     weights_sha256,
 )
 from callbacks.progress import progress, say
@@ -39,7 +38,7 @@ from robustness.snapshots import LargestSlices, Snapshot, take_snapshots
 from robustness.sparse import SparseAttack
 
 
-class RobustnessCallback(Callback):
+class RobustnessCallback(AfterEvaluation):
     """Attacks the network at validation end and hands the counts, curves and pictures to the run.
 
     Args:
@@ -63,7 +62,7 @@ class RobustnessCallback(Callback):
     def __init__(
         self,
         attacks: list[Attack],
-        splits: Sequence[Literal["val", "test"]] = ("val", "test"),
+        splits: Splits = ("val", "test"),
         every_n_epochs: int = 0,
         seed: int = 0,
         batch_size: int = 32,
@@ -73,19 +72,16 @@ class RobustnessCallback(Callback):
         card_steps: int = 20,
         max_pixel: float = 0.2,
     ) -> None:
-        for option, number, least in (
+        super().__init__(splits, every_n_epochs)
+        check_numbers(
+            "robustness",
             ("every_n_epochs", every_n_epochs, 0),
             ("batch_size", batch_size, 16),
             ("pictures", pictures, 0),
             ("card_cases", card_cases, 0),
             ("card_steps", card_steps, 1),
-        ):
-            if number < least:
-                msg = f"--robustness.{option}: found {number}, expected {least} or more; raise it"
-                raise InputError(msg)
+        )
         self.attacks = attacks
-        self.splits = tuple(splits)
-        self.every_n_epochs = every_n_epochs
         self.seed = seed
         self.batch_size = batch_size
         self.pictures = pictures
@@ -100,11 +96,8 @@ class RobustnessCallback(Callback):
         self.plan = _plan(attacks)
         self.card_plan = _plan(card_attacks(0.0, max_pixel, card_steps))
         self.shown = _shown(attacks, picture_attack) if pictures else None
-        self._epoch = 0
         self._last: Evaluation | None = None
-        self._attacked_step = -1
         self._curves_logged = False
-        self._refused: InputError | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse attacks that this network cannot be attacked by, before anything is trained.
@@ -126,44 +119,6 @@ class RobustnessCallback(Callback):
                     f"{self.max_pixel:g}. Set its high where that is not meant.",
                 )
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attack where it is due: after the last epoch, every n epochs, and outside of fit."""
-        if trainer.sanity_checking or "val" not in self.splits:
-            return
-        if trainer.state.fn != TrainerFn.FITTING:
-            self._attack(trainer, pl_module, "val", last=True)
-        elif self._due(trainer):
-            with self._refused_later(trainer):
-                self._attack(trainer, pl_module, "val", last=_is_last_epoch(trainer))
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the epoch: the trainer's own number has moved on when training ends.
-
-        Raises:
-            InputError: If the epoch before could not be attacked.
-        """
-        self._raise_refused(trainer)
-        self._epoch = trainer.current_epoch
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attack the last weights where nobody knew before that training would end with them.
-
-        Raises:
-            InputError: If the last epoch could not be attacked.
-        """
-        self._raise_refused(trainer)
-        if "val" not in self.splits or trainer.val_dataloaders is None:
-            return
-        if self._attacked_step != trainer.global_step:
-            self._attack(trainer, pl_module, "val", last=True)
-        elif not self._curves_logged and self._last is not None:
-            record_curves(run_logger(trainer), self._last)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attack on the test set."""
-        if "test" in self.splits:
-            self._attack(trainer, pl_module, "test", last=True)
-
     def _epsilon_shares(self) -> dict[str, list[float]]:
         return {
             attack.name: [attack.epsilon_share(point) for point in attack.points]
@@ -171,36 +126,14 @@ class RobustnessCallback(Callback):
             if isinstance(attack, EpsilonAttack)
         }
 
-    @contextmanager
-    def _refused_later(self, trainer: Trainer) -> Iterator[None]:
-        """Keep what attacks refuse until the epoch's checkpoint is written, so that it is not lost.
+    def became_last(self, trainer: Trainer) -> None:
+        """Log the curves, once a run."""
+        if not self._curves_logged and self._last is not None:
+            record_curves(run_logger(trainer), self._last)
 
-        Of several processes one may refuse and the others wait for it: then all end at once.
-        """
-        try:
-            yield
-        except InputError as error:
-            if trainer.world_size > 1:
-                raise
-            self._refused = error
-
-    def _raise_refused(self, trainer: Trainer) -> None:
-        if self._refused is not None:
-            logger = run_logger(trainer)
-            if logger is not None:
-                logger.send()
-            raise self._refused
-
-    def _due(self, trainer: Trainer) -> bool:
-        if not trainer.is_last_batch:
-            return False
-        epoch = trainer.current_epoch + 1
-        by_epoch = self.every_n_epochs > 0 and epoch % self.every_n_epochs == 0
-        return by_epoch or _is_last_epoch(trainer)
-
-    def _attack(self, trainer: Trainer, module: LightningModule, split: str, *, last: bool) -> None:
+    def measure(self, trainer: Trainer, module: LightningModule, split: str, *, last: bool) -> None:
+        """Attack the network; see :class:`AfterEvaluation`."""
         device = module.device
-        self._attacked_step = trainer.global_step
         chooser = LargestSlices(self.pictures)
         snapshots: list[Snapshot] = []
         card: Card | None = None
@@ -265,10 +198,15 @@ class RobustnessCallback(Callback):
             "valid_pixels_q20": valid_pixels_q20(calibration, frame),
             **data_fingerprints(trainer, split),
         }
-        fitting = trainer.state.fn == TrainerFn.FITTING
-        epoch = self._epoch if fitting else int(getattr(module, "evaluated_epoch", 0))
         self._last = Evaluation(
-            split, epoch, frame, metadata, snapshots, distances, calibration, self._epsilon_shares()
+            split,
+            self.epoch_of(trainer, module),
+            frame,
+            metadata,
+            snapshots,
+            distances,
+            calibration,
+            self._epsilon_shares(),
         )
         self._curves_logged = last
         record_evaluation(logger, self._last)
@@ -298,14 +236,6 @@ def _shown(attacks: list[Attack], name: str) -> Attack | None:
     return by_name.get(name)
 
 
-def _is_last_epoch(trainer: Trainer) -> bool:
-    """Whether training surely ends here; one that was asked to stop may have to go on."""
-    done = trainer.current_epoch + 1
-    by_epochs = trainer.max_epochs is not None and 0 < trainer.max_epochs <= done
-    by_steps = 0 < trainer.max_steps <= trainer.global_step
-    return by_epochs or by_steps
-
-
 def _watched(batches: Iterator[Batch], chooser: LargestSlices) -> Iterator[Batch]:
     """The batches, shown to the one who chooses slices for pictures as they pass."""
     for batch in batches:
@@ -315,12 +245,8 @@ def _watched(batches: Iterator[Batch], chooser: LargestSlices) -> Iterator[Batch
 
 def _announce(trainer: Trainer, split: str, plan: Plan, forward: Forward, batch_size: int) -> int:
     """Say how many forward passes are coming and how long they take; returns this rank's slices."""
-    loader: Any = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
-    loader = loader[0] if isinstance(loader, list | tuple) else loader
     first = next(split_batches(trainer, split))
-    limits = trainer.num_val_batches if split == "val" else trainer.num_test_batches
-    batches = int(limits[0] if isinstance(limits, list) else limits)
-    slices: int = min(len(loader.sampler), batches * loader.batch_size)
+    slices = split_slices(trainer, split)
     cost = plan.cost
     # A backward pass to the image costs about two forward passes.
     passes = cost.forward + 2 * cost.backward

@@ -18,6 +18,7 @@ from callbacks.opening import Opening
 from callbacks.progress import RunProgressBar, say
 from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState, run_logger
+from callbacks.saliency import SaliencyCallback
 from callbacks.save_config import SaveConfig
 from commands.attack_classes import attack_classes
 from commands.checkpoints import CheckpointInfo, read_checkpoint, settings_file
@@ -114,6 +115,7 @@ class SegStressCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the attacks and what follows from the data."""
         parser.add_lightning_class_args(RobustnessCallback, "robustness")
+        parser.add_lightning_class_args(SaliencyCallback, "saliency")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments("data.max_pixel", "robustness.max_pixel")
         for name in ("class_names", "in_channels"):
@@ -226,7 +228,7 @@ class SegStressCLI(LightningCLI):
                 chosen["data"][name] = str(Path(chosen["data"][name]).expanduser().absolute())
         return {
             name: chosen[name]
-            for name in ("seed_everything", "model", "data", "robustness", "trainer")
+            for name in ("seed_everything", "model", "data", "robustness", "saliency", "trainer")
         }
 
     def _loss_of_run(self) -> str:

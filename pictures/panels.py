@@ -1,4 +1,4 @@
-"""What the pictures of a slice share: cropping, grey images, outlines, masks, words."""
+"""What the pictures of a slice share: cropping, scales, grey images, outlines, masks, words."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -10,23 +10,26 @@ from matplotlib.colors import Normalize, to_rgb
 from matplotlib.lines import Line2D
 
 from pictures.style import PALETTE, wrap_label
+from robustness.pictured import PicturedSlice
 from robustness.snapshots import Snapshot
 
 Row = tuple[str, Snapshot]
 Box = tuple[slice, slice]
 
+SCALE_PERCENTILE = 99.9
+
 _FRAME_COLOR = "#BDC1C6"
 _POINT_WORDS = {"image intensity": "level {:g}", "pixels per slice": "{:g} pixels"}
 
 
-def check_rows(rows: Sequence[Row]) -> None:
+def check_rows(rows: Sequence[tuple[str, PicturedSlice]]) -> None:
     """Refuse rows that cannot stand in one figure.
 
     Raises:
         ValueError: If there are none, or they are of different slices.
     """
     if not rows:
-        msg = "no rows to draw, expected one snapshot or more"
+        msg = "no rows to draw, expected one slice or more"
         raise ValueError(msg)
     slices = sorted({(row.case, row.slice_index, row.mask.shape) for _, row in rows})
     if len(slices) > 1:
@@ -34,12 +37,12 @@ def check_rows(rows: Sequence[Row]) -> None:
         raise ValueError(msg)
 
 
-def slice_title(snapshot: Snapshot, what: str) -> str:
+def slice_title(snapshot: PicturedSlice, what: str) -> str:
     """The title of a figure of one slice."""
     return f"{what}: {snapshot.case}, slice {snapshot.slice_index}"
 
 
-def image_title(snapshot: Snapshot) -> str:
+def image_title(snapshot: PicturedSlice) -> str:
     """The title of the panel that shows the image; names the channel where there are several."""
     channels = snapshot.image.shape[0]
     return "image" if channels == 1 else f"image (channel 1 of {channels})"
@@ -74,12 +77,47 @@ def crop(array: np.ndarray, box: Box) -> np.ndarray:
     return array[(..., *box)]
 
 
+def map_scale(maps: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    """The 99.9th percentile of the absolute values of some maps, outside padding.
+
+    A single pixel does not make the rest of a picture pale.
+
+    Args:
+        maps: The maps that share the scale, each ``(H, W)`` with its valid pixels, bool, same
+            shape; all pixels count where none is valid.
+
+    Returns:
+        End of the scale, above 0: the largest value where the percentile is 0, and 1 where all
+        values are.
+    """
+    sizes = np.concatenate([np.abs(values)[valid | ~valid.any()] for values, valid in maps])
+    return float(np.percentile(sizes, SCALE_PERCENTILE)) or float(sizes.max()) or 1.0
+
+
+def padding_note(values: np.ndarray, box: Box, what: str) -> str:
+    """How much of a map a cropped picture does not show, such as ``3% of |gradient| in padding``.
+
+    Args:
+        values: The whole map, shape ``(H, W)``.
+        box: What is shown of it.
+        what: The map in words.
+
+    Returns:
+        Empty where it rounds to nothing.
+    """
+    total = float(np.abs(values).sum())
+    hidden = total - float(np.abs(crop(values, box)).sum())
+    if total > 0 and hidden / total >= 0.005:  # noqa: PLR2004 - what rounds to 1 %
+        return f"{hidden / total:.0%} of {what} in padding"
+    return ""
+
+
 def class_colors(classes: int, single: str) -> list[str]:
     """A colour for each class; ``single`` where there is one."""
     return [single] if classes == 1 else [PALETTE[k % len(PALETTE)] for k in range(classes)]
 
 
-def show_image(axes: Axes, snapshot: Snapshot, box: Box) -> None:
+def show_image(axes: Axes, snapshot: PicturedSlice, box: Box) -> None:
     """The first channel in grey, from its darkest to its brightest pixel."""
     axes.imshow(crop(snapshot.image[0], box), cmap="gray")
 
@@ -98,7 +136,14 @@ def show_masks(axes: Axes, masks: np.ndarray) -> None:
     axes.imshow(mixed, vmin=0.0, vmax=1.0)
 
 
-def outline(axes: Axes, values: np.ndarray, *, color: str, dashed: bool = False) -> None:
+def outline(
+    axes: Axes,
+    values: np.ndarray,
+    *,
+    color: str,
+    dashed: bool = False,
+    line_width: float = 1.2,
+) -> None:
     """The contour at 0.5 of a map of probabilities or of a mask, closed at the image's border.
 
     Args:
@@ -106,6 +151,7 @@ def outline(axes: Axes, values: np.ndarray, *, color: str, dashed: bool = False)
         values: In [0, 1], shape ``(h, w)``.
         color: Of the line.
         dashed: Draw dashes.
+        line_width: In points.
     """
     padded = np.pad(values.astype(float), 1)
     if padded.max() <= 0.5:  # noqa: PLR2004 - the threshold of a mask; matplotlib warns otherwise
@@ -118,15 +164,22 @@ def outline(axes: Axes, values: np.ndarray, *, color: str, dashed: bool = False)
         padded,
         levels=[0.5],
         colors=[color],
-        linewidths=1.2,
+        linewidths=line_width,
         linestyles="dashed" if dashed else "solid",
     )
 
 
-def class_outlines(axes: Axes, maps: np.ndarray, single: str, *, dashed: bool = False) -> None:
+def class_outlines(
+    axes: Axes,
+    maps: np.ndarray,
+    single: str,
+    *,
+    dashed: bool = False,
+    line_width: float = 1.2,
+) -> None:
     """Outlines of all classes of ``(K, h, w)``, each in its colour."""
     for values, color in zip(maps, class_colors(maps.shape[0], single), strict=True):
-        outline(axes, values, color=color, dashed=dashed)
+        outline(axes, values, color=color, dashed=dashed, line_width=line_width)
 
 
 def class_key(names: Sequence[str], single: str) -> list[Line2D]:
@@ -140,7 +193,7 @@ def key_line(label: str, color: str, *, dashed: bool = False) -> Line2D:
     return Line2D([], [], color=color, linestyle="dashed" if dashed else "solid", label=label)
 
 
-def names_of_classes(snapshot: Snapshot, class_names: Sequence[str]) -> list[str]:
+def names_of_classes(snapshot: PicturedSlice, class_names: Sequence[str]) -> list[str]:
     """The names of the channels of a mask; numbers where none are given.
 
     Raises:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pictures.panels import (
+    SCALE_PERCENTILE,
     Box,
     Row,
     blank_ticks,
@@ -18,7 +19,9 @@ from pictures.panels import (
     crop,
     image_title,
     label_row,
+    map_scale,
     names_of_classes,
+    padding_note,
     show_image,
     show_masks,
     slice_title,
@@ -28,7 +31,6 @@ from pictures.style import MUTED, figure_style, grid_figsize
 from robustness.snapshots import Snapshot
 
 GRADIENT_UNIT = "d(sum of p) /\nd(intensity)"
-SCALE_PERCENTILE = 99.9
 
 _SIGNED_MAP = "gray"
 _POSITIVE_MAP = "magma"
@@ -95,9 +97,7 @@ def gradient_scale(snapshots: Sequence[Snapshot]) -> float:
     Returns:
         End of the symmetric scale; 1 where all gradients are zero.
     """
-    values = [np.abs(shot.gradient[0])[shot.valid | ~shot.valid.any()] for shot in snapshots]
-    scale = float(np.percentile(np.concatenate(values), SCALE_PERCENTILE))
-    return scale if scale > 0 else 1.0
+    return map_scale((shot.gradient[0], shot.valid) for shot in snapshots)
 
 
 def _show_gradient(signed: Axes, positive: Axes, shot: Snapshot, box: Box, scale: float) -> None:
@@ -106,11 +106,8 @@ def _show_gradient(signed: Axes, positive: Axes, shot: Snapshot, box: Box, scale
     signed.set_xlabel(f"largest |gradient| {np.abs(gradient).max():.3g}", color=MUTED, fontsize=8)
     positive.imshow(np.maximum(gradient, 0.0), cmap=_POSITIVE_MAP, vmin=0.0, vmax=scale)
     class_outlines(positive, crop(shot.mask, box), _OVER_DARK)
-    total = float(np.abs(shot.gradient[0]).sum())
-    hidden = total - float(np.abs(gradient).sum())
-    if total > 0 and hidden / total >= 0.005:  # noqa: PLR2004 - what rounds to 1 %
-        note = f"{hidden / total:.0%} of |gradient| in padding"
-        positive.set_xlabel(note, color=MUTED, fontsize=8)
+    note = padding_note(shot.gradient[0], box, "|gradient|")
+    positive.set_xlabel(note, color=MUTED, fontsize=8)
 
 
 def _key(names: Sequence[str]) -> list[Line2D]:

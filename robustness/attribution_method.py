@@ -1,8 +1,8 @@
 """The contract of an attribution method: what it says about itself and what it is given."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,15 @@ class Attribution(ABC):
     def signed(self) -> bool:
         """False where maps are never below 0."""
         return True
+
+    @property
+    def contributes(self) -> bool:
+        """Whether maps are contributions to the objective, and not changes by intensity."""
+        return self.unit == OBJECTIVE
+
+    def settings(self) -> dict[str, Any]:
+        """Name and settings as plain values, to be stored with maps."""
+        return {"method": self.name, **asdict(self)}
 
     @abstractmethod
     def passes(self, height: int, width: int) -> Passes:

@@ -6,7 +6,7 @@ any other function of the logits that keeps their shape, such as a tempered prob
 ordinary, as in the paper's sum of probabilities.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -184,13 +184,24 @@ EXPLAINED: dict[str, Callable[[AttackBatch, PixelValue], Objective]] = {
 }
 
 
+# Of the sums, with the value of a pixel in place of ``{}``.
+_WORDS = {
+    "all": "sum of {}",
+    "predicted": "sum of {} where foreground is predicted",
+    "truth": "sum of {} in the truth",
+    "frozen": "sum of {} in the clean prediction",
+    "margin": "sum of {} in the clean prediction, less that outside",
+}
+
+
 def explained(name: str, batch: AttackBatch, value: PixelValue = probability) -> Objective:
-    """One of ``EXPLAINED`` for a batch.
+    """What is explained of a batch, by name.
 
     Args:
-        name: ``all``, ``predicted``, ``truth``, ``frozen`` or ``margin``.
-        batch: The clean slices; the last two take a forward pass on them.
-        value: Gives each pixel's value for logits ``(B, K, H, W)``, same shape.
+        name: One of ``EXPLAINED``, or a loss or other objective among ``batch.objectives``.
+        batch: The clean slices; ``frozen`` and ``margin`` take a forward pass on them.
+        value: Gives each pixel's value for logits ``(B, K, H, W)``, same shape; objectives of the
+            batch have their own.
 
     Returns:
         The objective.
@@ -198,7 +209,31 @@ def explained(name: str, batch: AttackBatch, value: PixelValue = probability) ->
     Raises:
         ValueError: If the name is unknown.
     """
-    return find_named("explained", name, EXPLAINED)(batch, value)
+    check_explained(name, batch.objectives)
+    return EXPLAINED[name](batch, value) if name in EXPLAINED else batch.objectives[name]
+
+
+def check_explained(name: str, objectives: Mapping[str, Objective]) -> None:
+    """Refuse a name that :func:`explained` does not know.
+
+    Args:
+        name: As there.
+        objectives: Those of the batches.
+
+    Raises:
+        ValueError: If it is neither among ``EXPLAINED`` nor among them.
+    """
+    find_named("explained", name, {**objectives, **EXPLAINED})
+
+
+def explained_words(name: str, value: str = "p") -> str:
+    """What is explained, in words for pictures: ``sum of p``, or the objective's name.
+
+    Args:
+        name: As in :func:`explained`.
+        value: A pixel's value in short: ``p`` for the probability, ``z`` for the logit.
+    """
+    return _WORDS[name].format(value) if name in _WORDS else name.replace("_", " ")
 
 
 def _check_shape(mask: Tensor, logits: Tensor) -> None:

@@ -71,7 +71,7 @@ def pixel_flipping(
     maps: Tensor,
     objective: str | Objective,
     *,
-    baseline: float = 0.0,
+    baseline: float | None = None,
     steps: int = 20,
     signed: bool = True,
     seed: int = 0,
@@ -87,7 +87,9 @@ def pixel_flipping(
         maps: Shape ``(B, C, H, W)``; channels are summed.
         objective: What the maps explain, by name or itself. A region in it must be frozen on the
             clean slices.
-        baseline: The intensity of a blank pixel.
+        baseline: The intensity of a blank pixel; None takes the mean of the slice's valid pixels,
+            channel by channel. Black pixels would be spots that no scan has: a network loses sight
+            of everything after a few of them, whatever their order.
         steps: Points of a curve less one.
         signed: Rank by the signed value, highest first, or by the magnitude.
         seed: Of the random order, which depends on case and slice but not on the map.
@@ -114,13 +116,20 @@ def pixel_flipping(
     ranked = rank_by_score(score, pixels, batch.valid[:, 0])
     keys = slice_keys(seed, "pixel_flipping/order", batch.case_keys, batch.slice_index)
     at_random = rank_at_random(keys, 0, batch.valid, pixels)
-    blank = torch.where(batch.valid, baseline, batch.image)
+    level = _mean_levels(batch) if baseline is None else baseline
+    blank = torch.where(batch.valid, level, batch.image)
     ends = (
         batch.value(objective, batch.image).double(),
         batch.value(objective, blank).double(),
     )
     curves = [_curves(batch, order, blank, objective, steps, ends) for order in (ranked, at_random)]
     return Flipping(*curves)
+
+
+def _mean_levels(batch: AttackBatch) -> Tensor:
+    """Mean of each slice's valid pixels, shape ``(B, C, 1, 1)``; 0 where none is valid."""
+    pixels = batch.valid.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    return (batch.image * batch.valid).sum(dim=(2, 3), keepdim=True) / pixels
 
 
 def _curves(

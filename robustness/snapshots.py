@@ -128,13 +128,7 @@ def take_snapshots(
     """
     if not samples:
         return []
-    batch = {
-        "image": torch.stack([sample.image for sample in samples]),
-        "mask": torch.stack([sample.mask for sample in samples]),
-        "valid": torch.stack([sample.valid for sample in samples]),
-        "case": [sample.case for sample in samples],
-        "slice_index": torch.tensor([sample.slice_index for sample in samples]),
-    }
+    batch = batch_of(samples)
     with ordinary_tensors():
         return [
             snapshot
@@ -143,6 +137,21 @@ def take_snapshots(
                 attack_batch(forward, piece, device, objectives), piece.cases, attack, seed
             )
         ]
+
+
+def batch_of(samples: Sequence[SliceSample]) -> Batch:
+    """Samples as a batch of the design, on the host.
+
+    Args:
+        samples: One or more of one size.
+    """
+    return {
+        "image": torch.stack([sample.image for sample in samples]),
+        "mask": torch.stack([sample.mask for sample in samples]),
+        "valid": torch.stack([sample.valid for sample in samples]),
+        "case": [sample.case for sample in samples],
+        "slice_index": torch.tensor([sample.slice_index for sample in samples]),
+    }
 
 
 def _snap(batch: AttackBatch, cases: Sequence[str], attack: Attack, seed: int) -> list[Snapshot]:

@@ -4,7 +4,7 @@ A map must change when the network forgets what it learned, its first pixels mus
 random ones, and next to no change of a slice must leave it much as it was.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -127,8 +127,8 @@ def check_trust(
     methods: Mapping[str, MapMethod],
     objective: Objective,
     *,
+    by_magnitude: Collection[str] = (),
     thresholds: TrustThresholds | None = None,
-    signed: bool = True,
     seed: int = 0,
 ) -> dict[str, Verdict]:
     """Run all checks on some methods.
@@ -139,8 +139,9 @@ def check_trust(
         methods: What draws the maps, by name.
         objective: What they explain. A region in it must be frozen on the clean slices, or it would
             move with the network.
+        by_magnitude: Methods whose maps pixel flipping ranks by magnitude: a gradient says how much
+            hangs on a pixel, but not which way a flip will turn it. Others are ranked by sign.
         thresholds: What is asked; None takes the house's.
-        signed: Whether pixel flipping ranks by the signed value or by the magnitude.
         seed: Of random weights, random orders and noise.
 
     Returns:
@@ -159,7 +160,9 @@ def check_trust(
         verdicts[name] = judge(
             name,
             cascade(network, maps, batch.image, seed=seed, counted=batch.valid),
-            pixel_flipping(batch, maps(batch.image), objective, signed=signed, seed=seed),
+            pixel_flipping(
+                batch, maps(batch.image), objective, signed=name not in by_magnitude, seed=seed
+            ),
             stability(maps, batch, seed=seed),
             thresholds,
         )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -47,7 +48,7 @@ def trust_frame(verdicts: Iterable[Verdict], refused: Mapping[str, str]) -> pd.D
     return pd.DataFrame(sorted(rows), columns=list(COLUMNS))
 
 
-def mark(row: Mapping[str, object]) -> str:
+def mark(row: Mapping[Any, object]) -> str:
     """What stands beside a method's picture: empty where it passes all checks.
 
     Args:
@@ -81,7 +82,6 @@ def read_trust(path: Path) -> pd.DataFrame:
     if missing:
         msg = f"columns {', '.join(missing)} are missing"
         raise ValueError(msg)
-    numbers = {
-        name: pd.to_numeric(frame[name].replace("", "nan")).astype(float) for name in _NUMBERS
-    }
+    # An empty text in a column of numbers is NaN; anything else that is no number is an error.
+    numbers = {name: pd.to_numeric(frame[name].replace("", None)) for name in _NUMBERS}
     return frame.assign(**numbers)[list(COLUMNS)]

@@ -52,6 +52,7 @@ SETTINGS: dict[str, Any] = {
     "model": {"channels": [4, 8, 8]},
     "trainer": {"max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False},
     "robustness": {"attacks": ATTACKS, "batch_size": 16, "pictures": 0},
+    "saliency": {"cases": 0},
 }
 
 

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from robustness.attack import Attack
+from robustness.attribution import METHODS
 from robustness.engine import make_plan
 from robustness.worst_case import ensembles, is_control
 from tests.places import ROOT, TASK, Place, make_place, with_store
@@ -18,6 +19,8 @@ from tests.robustness.toy import attack_specs, build
 CONF = ROOT / "conf"
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "default.yaml")
 FULL = "robustness/full"
+# Their entries are printed with all settings that they have by default.
+LISTS = {"robustness.attacks", "saliency.methods"}
 # Hundreds of repeats or thousands of passes; the others have all of their attacks.
 SLOW = ("robustness/paper", "robustness/directed")
 # Whatever a YAML chooses, it runs on the tiny task, on one CPU and for one batch.
@@ -32,6 +35,7 @@ TINY = [
     *("--trainer.fast_dev_run", "true"),
     *("--model.channels", "[4]"),
     *("--robustness.pictures", "0"),
+    *("--saliency.cases", "1"),
 ]
 
 
@@ -137,7 +141,7 @@ def test_the_full_set_has_every_family() -> None:
 def test_each_setting_of_a_yaml_is_in_force(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = dict(leaves(printed(capsys, "--config", str(path))))
     for key, value in leaves(content(path)):
-        if key.rstrip("+") == "robustness.attacks":
+        if key.rstrip("+") in LISTS:
             continue
         assert config[key] == value, key
 
@@ -156,6 +160,22 @@ def test_attacks_of_a_yaml_replace_or_join_the_default(
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_methods_of_a_yaml_replace_the_default(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    default = content(CONF / "default.yaml")["saliency"]["methods"]
+    expected = content(path).get("saliency", {}).get("methods", default)
+    found = printed(capsys, "--config", str(path))["saliency"]["methods"]
+    assert [one["class_path"] for one in found] == [one["class_path"] for one in expected]
+
+
+def test_the_full_saliency_has_every_method() -> None:
+    path = CONF / "saliency" / "full.yaml"
+    found = {one["class_path"].rpartition(".")[2] for one in content(path)["saliency"]["methods"]}
+    assert found == {kind.__name__ for kind in METHODS.values()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_yaml_says_what_it_is_for(path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("# ")
 
@@ -166,7 +186,7 @@ def test_the_default_is_loaded_from_any_folder(
     monkeypatch.chdir(tmp_path)
     config = dict(leaves(printed(capsys)))
     for key, value in leaves(content(CONF / "default.yaml")):
-        if key not in {"robustness.attacks", "trainer.plugins", "trainer.logger.class_path"}:
+        if key not in {*LISTS, "trainer.plugins", "trainer.logger.class_path"}:
             assert config[key] == value, key
 
 
@@ -225,4 +245,6 @@ def test_every_yaml_runs(path: Path, place: Place, capsys: pytest.CaptureFixture
         assert place.run("fit", "--config", str(path), *data, *TINY) == 0
     finally:
         torch.use_deterministic_algorithms(deterministic)
-    assert "Attacks on val" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Attacks on val" in out
+    assert ("Maps: " in out) == (name_of(path) != "saliency/none")

@@ -16,13 +16,23 @@ pytestmark = pytest.mark.slow
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 ONE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
 # Terms over a batch as a whole see that of their own process: bce and dice do not.
-SETTINGS = ["--robustness.pictures", "1", "--model.loss", "bce+dice"]
+SETTINGS = ["--robustness.pictures", "1", "--model.loss", "bce+dice", "--saliency.cases", "2"]
+# More than one, so that processes share them.
+METHODS = """
+saliency:
+  methods:
+    - class_path: robustness.attribution_gradients.Gradient
+    - class_path: robustness.attribution_gradients.SmoothGrad
+    - class_path: robustness.attribution_layers.GradCam
+"""
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Path]:
     """A run of one process, and its checkpoint."""
     place = with_store(make_place(tmp_path_factory.mktemp("fitted")), tmp_path_factory)
+    settings = place.config.read_text(encoding="utf-8").replace("saliency:\n  cases: 0\n", "")
+    place.config.write_text(settings + METHODS, encoding="utf-8")
     assert place.run("fit", "--config", str(place.config), *SETTINGS) == 0
     (run_id,) = place.run_ids()
     return place, place.checkpoint(run_id)
@@ -80,8 +90,9 @@ def test_two_processes_count_what_one_counts(
     same_metrics(two.stored(two_id), one.stored(one_id))
     assert f"{split}/dice" in one.stored(one_id).metrics
     assert two.paths(two_id) == one.paths(one_id)
-    maps = f"robustness/{split}/saliency.npz"
-    assert two.stored(two_id).artifacts[maps] == one.stored(one_id).artifacts[maps]
+    for name in ("saliency.npz", "maps.npz", "spread.parquet", "trust.csv"):
+        file = f"robustness/{split}/{name}"
+        assert two.stored(two_id).artifacts[file] == one.stored(one_id).artifacts[file], name
 
 
 def test_a_training_in_two_processes_writes_everything_once(

@@ -1,21 +1,36 @@
-"""Attacks leave a training exactly as it would have been without them."""
+"""Attacks and maps leave a training exactly as it would have been without them."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.evaluating import weights_sha256
 from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState
+from callbacks.saliency import SaliencyCallback
+from robustness.attribution_backprop import GuidedBackprop
+from robustness.attribution_gradients import Gradient, SmoothGrad
+from robustness.attribution_layers import GradCam
+from robustness.attribution_perturbation import Occlusion
 from tests.callbacks.toy import ATTACKS, ToyModule, train_loader, trainer, val_loader
 from tests.places import NewLogger
 
 
 def attacks() -> RobustnessCallback:
     return RobustnessCallback(list(ATTACKS), every_n_epochs=1, batch_size=16, pictures=1)
+
+
+def maps() -> SaliencyCallback:
+    methods = [Gradient(), SmoothGrad(samples=2), GradCam(), GuidedBackprop(), Occlusion()]
+    return SaliencyCallback(methods, every_n_epochs=1, batch_size=16, cases=1)
+
+
+EACH = pytest.mark.parametrize("measures", [attacks, maps])
 
 
 class Look(Callback):
@@ -53,11 +68,13 @@ class FrozenToy(ToyModule):
         self.network[0].requires_grad_(requires_grad=False)
 
 
-def test_attacks_leave_everything_as_it_was(new_logger: NewLogger) -> None:
+@EACH
+def test_everything_is_left_as_it_was(
+    measures: Callable[[], Callback], new_logger: NewLogger
+) -> None:
     before, after = Look(sets_grads=True), Look()
     logger, module = new_logger(), FrozenToy()
-    robust = attacks()
-    runner = trainer(before, robust, after, RunState(), logger=logger)
+    runner = trainer(before, measures(), after, RunState(), logger=logger)
     runner.fit(module, train_loader(), val_loader())
     assert len(before.seen) == 2
     assert before.seen == after.seen
@@ -65,7 +82,10 @@ def test_attacks_leave_everything_as_it_was(new_logger: NewLogger) -> None:
     assert before.seen[0]["grads"].count(None) == len(list(module.parameters())) - 2
 
 
-def test_a_training_is_the_same_with_and_without_attacks(new_logger: NewLogger) -> None:
+@EACH
+def test_a_training_is_the_same_with_and_without(
+    measures: Callable[[], Callback], new_logger: NewLogger
+) -> None:
     def trained(*callbacks: Callback, seed: int = 3) -> str:
         torch.manual_seed(seed)
         module = ToyModule()
@@ -74,5 +94,5 @@ def test_a_training_is_the_same_with_and_without_attacks(new_logger: NewLogger) 
         return weights_sha256(module)
 
     plain = trained()
-    assert trained(attacks()) == plain
+    assert trained(measures()) == plain
     assert trained(seed=4) != plain  # the random numbers do matter

@@ -15,8 +15,10 @@ from pictures.panels import (
     check_rows,
     class_key,
     crop,
+    map_scale,
     names_of_classes,
     outline,
+    padding_note,
     point_title,
     show_masks,
     valid_box,
@@ -42,6 +44,36 @@ def test_the_box_is_the_smallest_that_holds_all_valid_pixels(valid: np.ndarray) 
         return
     assert inside.sum() == valid.sum()
     assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
+
+
+def test_a_scale_is_that_of_all_maps_together_without_padding() -> None:
+    generator = np.random.default_rng(0)
+    maps = generator.normal(0, 1, (2, 30, 40)) * [[[1.0]], [[5.0]]]
+    valid = np.tile(np.arange(40) < 25, (30, 1))
+    maps[:, :, 25:] = 100.0
+    inside = np.abs(maps[:, :, :25])
+    scale = map_scale([(one, valid) for one in maps])
+    assert (inside > scale).sum() == 2  # one in a thousand of 1500, rounded up
+    assert scale == pytest.approx(np.quantile(inside, 0.999))
+
+
+def test_a_scale_never_ends_at_0() -> None:
+    sparse = np.zeros((50, 50))
+    sparse[3, 4] = -0.25
+    everywhere = np.ones((50, 50), bool)
+    assert map_scale([(sparse, everywhere)]) == 0.25
+    assert map_scale([(0 * sparse, everywhere)]) == 1
+    assert map_scale([(sparse + 2, ~everywhere)]) == 2
+
+
+def test_what_lies_in_padding_is_noted_where_it_counts() -> None:
+    values = np.zeros((4, 4))
+    values[0, 0], values[3, 3] = -3.0, 1.0
+    box = (slice(0, 2), slice(0, 2))
+    assert padding_note(values, box, "|map|") == "25% of |map| in padding"
+    values[3, 3] = 0.01
+    assert padding_note(values, box, "|map|") == ""
+    assert padding_note(0 * values, box, "|map|") == ""
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])

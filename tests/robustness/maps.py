@@ -34,7 +34,7 @@ def made_maps(
         probs=shot.probs,
         explained=WORDS,
         methods=np.array(methods),
-        units=np.array([kind.unit.format(WORDS) for kind in kinds]),
+        units=np.array([kind.unit.replace("{}", WORDS) for kind in kinds]),
         signed=np.array([kind.signed for kind in kinds]),
         maps=np.stack(maps).astype(np.float32),
     )

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -27,7 +28,11 @@ def weighed(image: Tensor) -> Tensor:
 
 
 def in_loops(
-    batch: AttackBatch, order: list[list[int]], objective: Objective, steps: int, baseline: float
+    batch: AttackBatch,
+    order: list[list[int]],
+    objective: Objective,
+    steps: int,
+    baseline: float | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Curves slice by slice and pixel by pixel."""
     curves = []
@@ -39,7 +44,13 @@ def in_loops(
                 flipped = set(pixels[: round(step / steps * len(pixels))])
                 for pixel in pixels:
                     if (pixel in flipped) != inserted:
-                        images[row].flatten(1)[:, pixel] = baseline
+                        levels = [
+                            fmean(channel.flatten()[pixels].tolist())
+                            if baseline is None
+                            else baseline
+                            for channel in batch.image[row]
+                        ]
+                        images[row].flatten(1)[:, pixel] = torch.tensor(levels)
             points.append(batch.value(objective, images).numpy())
         curves.append(np.stack(points, axis=1))
     deletion, insertion = curves
@@ -48,8 +59,8 @@ def in_loops(
 
 
 @pytest.mark.parametrize("signed", [True, False])
-@pytest.mark.parametrize("baseline", [0.0, 0.1])
-def test_curves_are_those_of_loops(signed: bool, baseline: float) -> None:
+@pytest.mark.parametrize("baseline", [0.0, 0.1, None])
+def test_curves_are_those_of_loops(signed: bool, baseline: float | None) -> None:
     batch = batch_of(ConvNet(2, 3), channels=2, classes=3)
     maps = batch.gradient("probability_sum")
     found = pixel_flipping(
@@ -72,7 +83,7 @@ def flip_weighed(maps_of: str) -> Flipping:
     # What each pixel adds to the sum of a linear network's outputs.
     truth = batch.gradient("logit_sum") * batch.image
     maps = {"best": truth, "worst": -truth, "flat": torch.zeros_like(truth)}[maps_of]
-    return pixel_flipping(batch, maps, logit_sum, steps=10)
+    return pixel_flipping(batch, maps, logit_sum, steps=10, baseline=0.0)
 
 
 def test_no_order_beats_that_of_a_linear_network() -> None:
@@ -98,7 +109,9 @@ def test_a_good_order_gains_where_the_blank_slice_has_the_higher_objective() -> 
 
     batch = batch_of(weighed)
     maps = batch.ascent(darkness, batch.image).gradient * batch.image
-    found, inverted = (pixel_flipping(batch, one, darkness, steps=10) for one in (maps, -maps))
+    found, inverted = (
+        pixel_flipping(batch, one, darkness, steps=10, baseline=0.0) for one in (maps, -maps)
+    )
     assert found.ranked.deletion[:, 0].tolist() == [-1.0] * 4
     for gain in (found.deletion_gain, found.insertion_gain):
         assert bool((gain > 0.05).all())

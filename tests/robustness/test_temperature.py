@@ -4,6 +4,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import optimize
 from torch import Tensor
 
@@ -12,10 +14,10 @@ from robustness.objectives import bce, logit_sum, probability_sum
 from robustness.saliency import input_gradient
 from robustness.temperature import (
     OUTPUTS,
-    best_temperature,
     matched_temperature,
     output_objectives,
     tempered_sum,
+    truth_histogram,
 )
 from tests.robustness.toy import CPU, ConvNet, batches_of, make_slices
 
@@ -59,30 +61,51 @@ def test_the_best_temperature_is_that_of_a_plain_search(ignored: bool) -> None:
         return float(np.mean(np.logaddexp(0, scaled) - y * scaled))
 
     plain = optimize.minimize_scalar(likelihood, bounds=(-5, 9), method="bounded")
-    found = matched_temperature(network, slices(ignored=ignored), device=CPU, batch_size=4)
+    histogram = truth_histogram(network, slices(ignored=ignored), device=CPU, batch_size=4)
+    assert int(histogram.sum()) == len(z)
+    assert int(histogram[1].sum()) == int((((2 * y - 1) * z) <= 0).sum())
+    found = matched_temperature(histogram)
     assert math.log(found) == pytest.approx(float(plain.x), abs=1e-3)
-    assert likelihood(math.log(found)) <= float(plain.fun) + 1e-9
+    assert likelihood(math.log(found)) <= float(plain.fun) + 1e-7
 
 
 def test_scaled_logits_have_the_same_tempered_output() -> None:
-    found = [matched_temperature(Reader(scale), slices(), device=CPU) for scale in (1.0, 10.0, 0.2)]
-    assert found[1] == pytest.approx(10 * found[0], rel=1e-5)
-    assert found[2] == pytest.approx(0.2 * found[0], rel=1e-5)
+    found = [temperature_of(Reader(scale)) for scale in (1.0, 8.0, 10.0, 0.2)]
+    # A power of two moves every logit by whole bins.
+    assert found[1] == pytest.approx(8 * found[0], rel=1e-8)
+    assert found[2] == pytest.approx(10 * found[0], rel=1e-3)
+    assert found[3] == pytest.approx(0.2 * found[0], rel=1e-3)
 
 
-def test_batches_do_not_matter() -> None:
-    sizes = [
-        matched_temperature(Reader(2.0), slices(), device=CPU, batch_size=size)
-        for size in (2, 7, 32)
-    ]
-    assert sizes[1] == pytest.approx(sizes[0], rel=1e-7)
-    assert sizes[2] == pytest.approx(sizes[0], rel=1e-7)
+def test_processes_and_batches_do_not_matter() -> None:
+    network = Reader(2.0)
+    whole = truth_histogram(network, slices(), device=CPU)
+    parts = [truth_histogram(network, [batch], device=CPU, batch_size=2) for batch in slices()]
+    assert len(parts) > 1
+    assert torch.equal(torch.stack(parts).sum(dim=0), whole)
+
+
+def temperature_of(network: torch.nn.Module) -> float:
+    return matched_temperature(truth_histogram(network, slices(), device=CPU))
+
+
+def histogram_of(logits: list[float]) -> Tensor:
+    """The histogram of pixels with these logits of the truth."""
+    image = torch.tensor(logits).reshape(1, 1, 1, -1)
+    batch = {
+        "image": image,
+        "mask": torch.ones_like(image),
+        "valid": torch.ones_like(image).bool(),
+        "case": ["case"],
+        "slice_index": torch.zeros(1, dtype=torch.int64),
+    }
+    return truth_histogram(torch.nn.Identity(), [batch], device=CPU)
 
 
 def test_calibrated_logits_have_temperature_one() -> None:
     logit = math.log(3)
-    truth = torch.tensor([logit, logit, logit, -logit])
-    assert best_temperature(truth) == pytest.approx(1, abs=1e-6)
+    found = matched_temperature(histogram_of([logit, logit, logit, -logit]))
+    assert found == pytest.approx(1, rel=2e-3)
 
 
 def test_the_tempered_gradient_is_that_of_the_divided_logits() -> None:
@@ -97,6 +120,7 @@ def test_the_tempered_gradient_is_that_of_the_divided_logits() -> None:
 def test_outputs_by_name() -> None:
     objectives = output_objectives(2.0)
     assert tuple(objectives) == OUTPUTS
+    assert tuple(output_objectives(None)) == ("probability", "logit")
     logits = torch.randn(3, 2, 4, 4)
     nothing = torch.zeros_like(logits)
     valid = torch.ones(3, 1, 4, 4, dtype=torch.bool)
@@ -111,7 +135,7 @@ def test_outputs_by_name() -> None:
 
 def test_the_tempered_likelihood_is_no_worse() -> None:
     network, (batch,) = Reader(5.0), batches_of(make_slices(7, classes=2), 7)
-    found = matched_temperature(network, [batch], device=CPU)
+    found = matched_temperature(truth_histogram(network, [batch], device=CPU))
     logits = network(batch["image"])
     before, after = (
         float(bce(logits / each, batch["mask"], batch["valid"]).sum()) for each in (1.0, found)
@@ -119,17 +143,28 @@ def test_the_tempered_likelihood_is_no_worse() -> None:
     assert after < before
 
 
-@pytest.mark.parametrize(
-    "truth", [torch.ones(5), -torch.ones(5), torch.tensor([1.0, -2.0]), torch.zeros(3)]
-)
-def test_no_best_temperature_is_refused(truth: Tensor) -> None:
+@pytest.mark.parametrize("truth", [[1.0] * 5, [-1.0] * 5, [1.0, -2.0], [0.0] * 3])
+def test_no_best_temperature_is_refused(truth: list[float]) -> None:
     with pytest.raises(ValueError, match="found none between"):
-        best_temperature(truth)
+        matched_temperature(histogram_of(truth))
+
+
+# Numbers of all sizes that float32 holds exactly.
+_LOGITS = st.builds(math.ldexp, st.integers(-999, 999).map(float), st.integers(-60, 60))
+
+
+@given(st.lists(_LOGITS, min_size=1, max_size=20))
+def test_every_logit_is_counted_once_on_its_side(logits: list[float]) -> None:
+    histogram = histogram_of(logits)
+    assert histogram.sum(dim=1).tolist() == [
+        sum(logit > 0 for logit in logits),
+        sum(logit <= 0 for logit in logits),
+    ]
 
 
 def test_no_pixels_are_refused() -> None:
     with pytest.raises(ValueError, match="no pixel with known truth"):
-        matched_temperature(ConvNet(), [], device=CPU)
+        matched_temperature(truth_histogram(ConvNet(), [], device=CPU))
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])

@@ -85,6 +85,17 @@ def test_each_unsound_method_fails_where_it_should(network: nn.Module) -> None:
     assert verdicts["hashed"].sensitivity > 10
 
 
+def test_the_sign_of_a_method_that_is_ranked_by_magnitude_does_not_count(
+    network: nn.Module,
+) -> None:
+    methods = {"sound": gradient, "inverted": inverted}
+    verdicts = check_trust(
+        network, batch_of(network), methods, probability_sum, by_magnitude=("sound", "inverted")
+    )
+    assert verdicts["inverted"].deletion_gain == verdicts["sound"].deletion_gain > 0
+    assert verdicts["inverted"].insertion_gain == verdicts["sound"].insertion_gain
+
+
 def test_what_a_batch_remembers_does_not_hide_random_weights(network: nn.Module) -> None:
     batch = batch_of(network)
     batch.gradient("probability_sum")
