@@ -22,6 +22,7 @@ COMMANDS = {
     "test": Command("commands.learning", "score and attack a checkpoint on the test set"),
     "compare": Command("commands.compare", "lay all runs of an experiment side by side"),
     "attack": Command("commands.attack", "attack a run or your own network, or transfer attacks"),
+    "explain": Command("commands.explain", "write what a network looks at as volumes"),
     "losses": Command("commands.losses", "list the losses, or check one of your own"),
     "phantom": Command("commands.phantom", "write a made-up task, to try things without data"),
     "ui": Command("commands.ui", "open the store of runs in the browser"),

@@ -34,6 +34,23 @@ class LoadedNetwork:
     data: DecathlonDataModule
 
 
+@dataclass(frozen=True)
+class RestoredCheckpoint:
+    """A checkpoint's network and the data it was made with.
+
+    Attributes:
+        path: Where it lies.
+        run_id: Id of the run that wrote it; None if it was trained without a store.
+        module: In evaluation mode, on the device asked for.
+        data: Ready to give batches of its validation and test sets.
+    """
+
+    path: Path
+    run_id: str | None
+    module: SegmentationModule
+    data: DecathlonDataModule
+
+
 def load_network(run: StoredRun, device: torch.device, root: Path | None = None) -> LoadedNetwork:
     """Build a run's network and data again.
 
@@ -55,13 +72,60 @@ def load_network(run: StoredRun, device: torch.device, root: Path | None = None)
             "or delete the run"
         )
         raise InputError(msg)
+    restored = load_checkpoint(path, device, root)
+    return LoadedNetwork(run, restored.module, restored.data)
+
+
+def load_checkpoint(
+    path: Path, device: torch.device, root: Path | None = None
+) -> RestoredCheckpoint:
+    """Build a checkpoint's network and data again.
+
+    Args:
+        path: The checkpoint.
+        device: Where the network goes.
+        root: Folder of the tasks' folders, where it is not the one it was trained with.
+
+    Returns:
+        Both, and the run.
+
+    Raises:
+        InputError: If the checkpoint is missing or broken, or the data cannot be read.
+    """
     info = read_checkpoint(path)
     data = _data(info, root)
     module = _module(info, data)
     stored = torch.load(path, map_location="cpu", weights_only=True)
     module.on_load_checkpoint(stored)
-    module.load_state_dict(stored["state_dict"])
-    return LoadedNetwork(run, module.eval().to(device), data)
+    try:
+        module.load_state_dict(stored["state_dict"])
+    except (KeyError, RuntimeError) as error:
+        msg = (
+            f"{path}: found weights of another network than its settings give; put the code of "
+            "the network and dataset.json back as they were in training"
+        )
+        raise InputError(msg) from error
+    return RestoredCheckpoint(path, info.run_id, module.eval().to(device), data)
+
+
+def find_device(name: str) -> torch.device:
+    """A device of this machine.
+
+    Args:
+        name: ``auto``, or a name that torch knows.
+
+    Raises:
+        InputError: If this machine has it not.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        msg = f"--device: found {name}, which this machine has not; choose cpu, or leave it out"
+        raise InputError(msg) from error
+    return device
 
 
 def find_checkpoint(run: str) -> Path:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import Progress
@@ -16,7 +15,7 @@ from commands.attack_classes import attack_classes
 from commands.cards import judge_again, like_the_cards
 from commands.config_files import check_config_files
 from commands.messages import parser_message
-from commands.stored_networks import LoadedNetwork, load_network
+from commands.stored_networks import LoadedNetwork, find_device, load_network
 from comparison.selection import select_runs
 from errors import InputError
 from robustness.attack import Attack, attacks_fingerprint, settings_text
@@ -68,7 +67,7 @@ def transfer(
     cards = [fetch_card_counts(found.run, split) for found in selection.runs]
     attacks, least = like_the_cards(attacks, [card for card in cards if card is not None])
     cases = max(cases, least)
-    chosen_device = _device(device)
+    chosen_device = find_device(device)
     networks = [load_network(found.run, chosen_device, root) for found in selection.runs]
     with mendable("--config"):
         plan = make_plan(attacks)
@@ -174,15 +173,3 @@ def _batches(network: LoadedNetwork, split: str, cases: Sequence[str]) -> Iterat
     data = network.data
     loader = data.val_dataloader() if split == "val" else data.test_dataloader()
     return only_cases(loader, cases)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        msg = f"--device: found {name}, which this machine has not; choose cpu, or leave it out"
-        raise InputError(msg) from error
-    return device

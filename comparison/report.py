@@ -17,6 +17,8 @@ from comparison.ledger import ledger_figures, loss_ledgers
 from comparison.report_lab import TABLES, attack_lab
 from comparison.report_ledger import ledger_section
 from comparison.report_page import report_page
+from comparison.report_saliency import TABLES as SALIENCY_TABLES
+from comparison.report_saliency import saliency_lab
 from comparison.selection import Selection
 from comparison.table import comparison_table, curves_by_loss
 from lightning_module.keys import unique_slugs
@@ -28,7 +30,8 @@ FIGURES_FOLDER = "figures"
 
 _OUR_FIGURES = re.compile(
     r"((figure1_saliency|figure4_shrinking|figure7_masks|margins)_.+_slice\d+"
-    r"|figure[2356]_top.+|(curve|ledger|worst_case|attack_loss|transfer)_.+|report_card)\.png"
+    r"|figure[2356]_top.+|(curve|ledger|worst_case|attack_loss|transfer)_.+|report_card"
+    r"|maps_.+_slice\d+(_.+)?|claim)\.png"
 )
 
 
@@ -68,10 +71,16 @@ def write_report(selection: Selection, folder: Path, command: str) -> pd.DataFra
     }
     lab = attack_lab(selection, curves)
     figures |= {f"{name}.png": png for name, png in lab.figures.items()}
-    tables = {TABLE_FILE: table, **lab.tables}
+    saliency = saliency_lab(selection)
+    figures |= {f"{name}.png": png for name, png in saliency.figures.items()}
+    tables = {TABLE_FILE: table, **lab.tables, **saliency.tables}
     made = f"{command} · revision {git_revision()}"
-    ledger = ledger_section(ledgers, heat_maps)
-    page = report_page(selection, curves, table, stills, lab.sections, pictures, ledger, made)
+    sections = {
+        "lab": lab.sections,
+        "saliency": saliency.section,
+        "ledger": ledger_section(ledgers, heat_maps),
+    }
+    page = report_page(selection, curves, table, stills, sections, pictures, made)
 
     (folder / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as scratch:
@@ -97,6 +106,6 @@ def _remove_old(folder: Path, kept: set[str]) -> None:
     for path in (folder / FIGURES_FOLDER).iterdir():
         if path.name not in kept and _OUR_FIGURES.fullmatch(path.name):
             path.unlink()
-    for name in TABLES:
+    for name in (*TABLES, *SALIENCY_TABLES):
         if name not in kept:
             (folder / name).unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """The sections of the report that show the attack lab; what comes from runs is escaped."""
 
 import html
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from comparison.attack_losses import attack_loss_figures, attack_loss_table
 from comparison.attack_scores import attack_score_tables
 from comparison.figures import attack_names, point_words
 from comparison.report_cards import FIGURE, CardRow, ReportCards, report_card_picture, report_cards
+from comparison.report_html import breakable, notice
 from comparison.report_page import image_html
 from comparison.report_scores import scores_section
 from comparison.selection import Selection
@@ -112,7 +112,7 @@ def _add(lab: Lab, file: str, table: pd.DataFrame, figures: Mapping[str, bytes])
 
 def _card_section(cards: ReportCards, figures: Mapping[str, bytes]) -> str:
     losses = "".join(
-        f'<th class="loss" colspan="{len(names)}">{_breakable(loss)}</th>'
+        f'<th class="loss" colspan="{len(names)}">{breakable(loss)}</th>'
         for loss, names in cards.runs.items()
     )
     runs = "".join(
@@ -120,7 +120,7 @@ def _card_section(cards: ReportCards, figures: Mapping[str, bytes]) -> str:
     )
     rows = "".join(_card_row(row) for row in cards.rows)
     without = (
-        _note(f"No report card of {'; '.join(cards.without)}: {_TEST} --robustness.card_cases 8")
+        notice(f"No report card of {'; '.join(cards.without)}: {_TEST} --robustness.card_cases 8")
         if cards.without
         else ""
     )
@@ -169,7 +169,7 @@ def _of_ensemble(worst: WorstCases, name: str, png: bytes) -> str:
     found = worst.table[worst.table["ensemble"] == name]
     last = found[found["point"] == found["point"].max()]
     at = point_words(str(last["axis"].iloc[0]), float(last["point"].iloc[0]))
-    heads = "".join(f"<th>{_breakable(attack)}</th>" for attack in worst.members[name])
+    heads = "".join(f"<th>{breakable(attack)}</th>" for attack in worst.members[name])
     rows = "".join(
         _worst_row(str(loss), of_loss, worst.members[name])
         for loss, of_loss in last.groupby("loss", sort=False)
@@ -210,7 +210,7 @@ def _loss_section(figures: Mapping[str, bytes]) -> str:
 
 def _transfer_section(found: Transfers, figures: Mapping[str, bytes], experiment: str) -> str:
     notes = "".join(
-        _note(f"{note} python main.py attack --experiment {experiment} attacks all pairs.")
+        notice(f"{note} python main.py attack --experiment {experiment} attacks all pairs.")
         for note in found.notes
     )
     return (
@@ -232,11 +232,6 @@ def _pictures(figures: Mapping[str, bytes], prefix: str) -> str:
     )
 
 
-def _breakable(name: str) -> str:
-    """A name that a browser may break after its signs."""
-    return re.sub("([+_=,(])", r"\1<wbr>", html.escape(name))
-
-
 def _missing_section(missing: Sequence[tuple[str, str]]) -> str:
     if not missing:
         return ""
@@ -245,7 +240,3 @@ def _missing_section(missing: Sequence[tuple[str, str]]) -> str:
         for why, command in missing
     )
     return f"<h2>Not in this report</h2><ul>{lines}</ul>"
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{html.escape(text)}</p>'

@@ -24,9 +24,8 @@ def report_page(
     curves: Mapping[str, pd.DataFrame],
     table: pd.DataFrame,
     stills: Mapping[str, bytes],
-    lab: str,
+    sections: Mapping[str, str],
     pictures: Sequence[tuple[PictureCase, Mapping[str, bytes]]],
-    ledger: str,
     made: str,
 ) -> str:
     """The whole page, which needs no other file and no network.
@@ -36,9 +35,9 @@ def report_page(
         curves: Curves of each loss.
         table: The table of the comparison.
         stills: PNG of each attack's curves, shown where the interactive ones cannot be drawn.
-        lab: HTML of the attack lab.
+        sections: HTML of ``lab`` (the attack lab), ``saliency`` and ``ledger``, by these names;
+            empty where there is nothing to show.
         pictures: The pictured slices with the PNGs of each.
-        ledger: HTML of the loss ledgers; empty where there are none.
         made: What made the report, for its foot.
 
     Returns:
@@ -59,13 +58,12 @@ def report_page(
         "charts": "".join(
             _chart(attack, png, chart(selection, curves, attack)) for attack, png in stills.items()
         ),
-        "lab": lab,
+        **sections,
         "pictured": html.escape(", ".join(shown)),
         "pictures": "".join(
             _case(case, drawn, not index) for index, (case, drawn) in enumerate(pictures)
         )
         or "<p>The runs hold no pictures.</p>",
-        "ledger": ledger,
         "empty": f"At one point or more there were up to {left_out} of these."
         if left_out
         else "There were none.",

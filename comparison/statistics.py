@@ -15,6 +15,7 @@ from robustness.curves import areas, case_dice, mean_curves
 
 _POINT = ["attack", "axis", "point_index", "point"]
 _LEVEL = 0.95
+_ENDS = ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2)
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,38 @@ def half_width(values: np.ndarray) -> float:
         return float("nan")
     quantile = float(stats.t.ppf(0.5 + _LEVEL / 2, count - 1))
     return quantile * float(np.std(values, ddof=1)) / float(np.sqrt(count))
+
+
+def bootstrap_ends(values: np.ndarray, *, draws: int = 1000, seed: int = 0) -> np.ndarray:
+    """The 95 % bootstrap intervals of the means of several columns over cases.
+
+    Cases are drawn with replacement, the same ones for all tables of as many cases, so that the
+    differences between their means are paired. The ends never leave the range of the values.
+
+    Args:
+        values: Shape ``(cases, columns)``; NaN are left out.
+        draws: How often cases are drawn.
+        seed: Of the draws.
+
+    Returns:
+        Low and high ends, shape ``(2, columns)``; NaN for columns with fewer than two values.
+
+    References:
+        Efron and Tibshirani, An introduction to the bootstrap, 1993, section 13.3 (percentiles).
+    """
+    cases = len(values)
+    if not cases:
+        return np.full((2, values.shape[1]), np.nan)
+    known = ~np.isnan(values)
+    draw = np.random.default_rng(seed)
+    weights = draw.multinomial(cases, np.full(cases, 1 / cases), draws).astype(float)
+    counts = weights @ known
+    # A draw without any defined case has no mean and is left out.
+    means = (weights @ np.where(known, values, 0.0)) / np.where(counts > 0, counts, np.nan)
+    ends = np.full((2, values.shape[1]), np.nan)
+    several = known.sum(axis=0) > 1
+    ends[:, several] = np.nanquantile(means[:, several], _ENDS, axis=0)
+    return ends
 
 
 def _means(per_seed: Sequence[pd.DataFrame]) -> _Means:

@@ -259,6 +259,17 @@ class DecathlonDataModule(LightningDataModule):
         """Load the test slices in order, each in one process."""
         return self._evaluation_loader("test")
 
+    def case_slices(self, case: str) -> SliceDataset:
+        """All slices of one case in order of depth, without weights.
+
+        Args:
+            case: Its name, whichever split it belongs to.
+
+        Raises:
+            KeyError: If there is no such case.
+        """
+        return SliceDataset(self.store, (case,), self.class_labels, ignored=self.ignored)
+
     def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
         dataset = self._dataset(split)
         rank, world_size = process_position()

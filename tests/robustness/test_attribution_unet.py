@@ -52,9 +52,8 @@ def one_thread() -> Iterator[None]:
         (DeepLift(), lambda: _basic("relu")),
         (DeepLift(), lambda: _basic("leakyrelu")),
         (IntegratedGradients(), lambda: UNet(1, 1, (4, 8, 16, 16))),
-        (IntegratedGradients(steps=200), lambda: UNet(1, 1, (4, 8, 16, 16))),
     ],
-    ids=["relu", "prelu", "monai", "monai leaky in place", "integrated", "integrated 200"],
+    ids=["relu", "prelu", "monai", "monai leaky in place", "integrated"],
 )
 def test_contributions_add_up_to_one_percent(method: Attribution, make: Make) -> None:
     network = _settled(make)
@@ -64,10 +63,7 @@ def test_contributions_add_up_to_one_percent(method: Attribution, make: Make) ->
     blank = torch.zeros_like(batch.image)
     expected = batch.value(objective, batch.image) - batch.value(objective, blank)
     gap = (contributions.sum(dim=1) - expected).abs()
-    # Where contributions cancel, fifty steps hold to one percent of their absolute sum alone.
-    few = method == IntegratedGradients()
-    size = contributions.abs().sum(dim=1) if few else expected.abs()
-    assert bool((gap <= 0.01 * size).all())
+    assert bool((gap <= 0.01 * expected.abs()).all())
 
 
 def test_grad_cam_takes_the_end_of_the_deepest_level() -> None:

@@ -1,0 +1,106 @@
+"""The way back from slices to a volume on its source's voxels, and that volume as a NIfTI file.
+
+It undoes what ``preprocessing`` does to the grid: padding is cropped, depth is the last axis of
+space again. Intensities are left as they are.
+"""
+
+import gzip
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = TypeVar("Kind", bound=np.generic)
+
+# Where voxels lie. They are copied bit by bit, since setting an affine would round it, and would
+# change the codes; nothing else is, for headers can hold names of people.
+_PLACE = (
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z"),
+)
+_ZOOMS = 4  # handedness of the axes and three lengths
+_SPATIAL_UNIT = 7  # the bits of xyzt_units that are not the unit of time
+_LONGEST = 79  # bytes of a description: 80 with the zero at its end
+_SPATIAL_AXES = 3
+
+
+def volume_of_slices(slices: NDArray[Kind], shape: tuple[int, int, int]) -> NDArray[Kind]:
+    """Put the slices of a volume together again.
+
+    Args:
+        slices: Any values at the pixels of all slices, shape ``(Z, C, H, W)``.
+        shape: Spatial lengths ``(X, Y, Z)`` of the volume in voxels, without padding.
+
+    Returns:
+        The same values and dtype, shape ``(X, Y, Z)``, or ``(X, Y, Z, C)`` for several channels.
+
+    Raises:
+        ValueError: If there are fewer or more slices than the volume has, or they are smaller.
+    """
+    depth, channels, height, width = slices.shape
+    if depth != shape[2] or height < shape[0] or width < shape[1]:
+        msg = f"slices have shape {slices.shape}, expected those of a volume of shape {shape}"
+        raise ValueError(msg)
+    volume = np.moveaxis(slices[:, :, : shape[0], : shape[1]], (0, 1), (2, 3))
+    return np.ascontiguousarray(volume[..., 0] if channels == 1 else volume)
+
+
+def write_volume(
+    path: Path, volume: NDArray[np.generic], source: Path, *, description: str
+) -> None:
+    """Write a volume as compressed NIfTI that lies where its source lies.
+
+    Affine, codes of both of its forms, lengths of voxels, spatial unit and the version of NIfTI
+    are those of the source. The same volume gives the same bytes.
+
+    Args:
+        path: The file, ``.nii.gz``.
+        volume: Shape ``(X, Y, Z)`` or ``(X, Y, Z, C)``, stored in its dtype; bool as uint8.
+        source: A readable NIfTI image of the same X, Y and Z.
+        description: What the volume is; the first 79 characters go to the header.
+
+    Raises:
+        ValueError: If the source has another shape, or NIfTI has not the dtype.
+        OSError: If the file cannot be written; what was there before is then still there.
+    """
+    image = nibabel.load(source)
+    shape = image.shape if isinstance(image, nibabel.Nifti1Image) else ()
+    if not isinstance(image, nibabel.Nifti1Image) or shape[:_SPATIAL_AXES] != volume.shape[:3]:
+        msg = f"volume has shape {volume.shape}, expected that of {source}, {shape}"
+        raise ValueError(msg)
+    voxels = volume.astype(np.uint8) if volume.dtype == np.bool_ else volume
+    header = type(image.header)()
+    header.set_data_dtype(voxels.dtype)  # type: ignore[no-untyped-call]
+    header.set_data_shape(voxels.shape)  # type: ignore[no-untyped-call]
+    for name in _PLACE:
+        header[name] = image.header[name]
+    header["pixdim"][:_ZOOMS] = image.header["pixdim"][:_ZOOMS]
+    header["xyzt_units"] = image.header["xyzt_units"] & _SPATIAL_UNIT
+    header["descrip"] = description.encode("ascii", "replace")[:_LONGEST]
+    # Without an affine of its own, the image keeps the header's.
+    content = type(image)(voxels, None, header).to_bytes()
+    write_whole(path, gzip.compress(content, mtime=0))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file beside its place and rename it: there is never half of one.
+
+    Args:
+        path: The file, in a folder that exists.
+        content: What it holds.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
