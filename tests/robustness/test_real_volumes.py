@@ -7,14 +7,26 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_module.unet import UNet
+from robustness.attack import AttackBatch
+from robustness.attribution import explain
+from robustness.attribution_backprop import DeepLift
+from robustness.attribution_gradients import IntegratedGradients, SmoothGrad
+from robustness.attribution_method import Attribution, baseline_image
+from robustness.batches import attack_batch, fixed_size
 from robustness.directed import Fgsm, NoiseControl
+from robustness.explained import explained
 from robustness.greedy import GreedyCountAttack
+from robustness.network_state import untouched
+from robustness.objectives import OBJECTIVES, Objective
 from robustness.pgd import Pgd
 from robustness.pixel_attacks import CountAttack
+from robustness.ranking import edge_strength
 from robustness.sparse_search import SparseRandomSearch
+from robustness.spread import spread, truth_regions
+from robustness.trust import check_trust
 from tests.robustness.agreement import Agreement, compare
 from tests.robustness.reference import (
     LOGIT_ROUNDING,
@@ -174,3 +186,55 @@ def test_differences_stay_within_rounding(
     assert agreement.borderline <= 1e-5 * agreement.slices * SIZE**2
     assert agreement.tied <= 0.02 * agreement.slices
     assert agreement.flipped <= agreement.borderline + agreement.tied * SIZE
+
+
+@pytest.fixture(scope="module")
+def largest(network: nn.Module, cases: list[list[Slice]]) -> AttackBatch:
+    """The slices with the largest foreground of three volumes that were not trained on."""
+    slices = [max(case, key=lambda one: int(one.mask.sum())) for case in cases[3:]]
+    (piece,) = fixed_size([as_batch(slices)], len(slices))
+    return attack_batch(network, piece, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("method", [IntegratedGradients(), DeepLift()], ids=lambda one: one.name)
+@pytest.mark.parametrize("what", ["all", "frozen"])
+def test_contributions_add_up_to_one_percent(
+    method: Attribution, what: str, network: nn.Module, largest: AttackBatch
+) -> None:
+    with untouched(network):
+        objective = explained(what, largest)
+        found = explain(method, network, largest, objective).flatten(1).sum(dim=1)
+        blank = baseline_image(largest, 0.0, valid_only=True)
+        expected = largest.value(objective, largest.image) - largest.value(objective, blank)
+    torch.testing.assert_close(found, expected, rtol=0.01, atol=0)
+
+
+def test_sound_methods_forget_with_the_network_and_edges_do_not(
+    network: nn.Module, largest: AttackBatch
+) -> None:
+    def gradient(batch: AttackBatch, objective: Objective) -> Tensor:
+        return batch.ascent(objective, batch.image).gradient
+
+    def edges(batch: AttackBatch, objective: Objective) -> Tensor:
+        return edge_strength(batch.image, batch.valid)
+
+    methods = {"gradient": gradient, "edges": edges}
+    verdicts = check_trust(
+        network, largest, methods, OBJECTIVES["probability_sum"], by_magnitude=list(methods)
+    )
+    assert "randomised" not in verdicts["gradient"].failed
+    assert verdicts["gradient"].randomised < 0.5 < verdicts["edges"].randomised
+    assert "randomised" in verdicts["edges"].failed
+
+
+def test_what_the_network_looks_at_lies_about_the_truth(
+    network: nn.Module, largest: AttackBatch
+) -> None:
+    """Nearer to its border than chance, and over fewer pixels."""
+    with untouched(network):
+        maps = explain(SmoothGrad(), network, largest, explained("frozen", largest))
+    regions = truth_regions(largest.mask)
+    found = spread(maps, regions, counted=largest.valid)
+    flat = spread(torch.ones_like(maps), regions, counted=largest.valid)
+    assert bool((found["radius"] < 0.7 * flat["radius"]).all())
+    assert bool((found["effective_pixels"] < flat["effective_pixels"]).all())
