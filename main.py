@@ -20,6 +20,7 @@ COMMANDS = {
     "fit": Command("commands.learning", "train a network under a loss, then attack it"),
     "validate": Command("commands.learning", "score and attack a checkpoint on the validation set"),
     "test": Command("commands.learning", "score and attack a checkpoint on the test set"),
+    "predict": Command("commands.learning", "write the masks of the test cases as NIfTI"),
     "compare": Command("commands.compare", "lay all runs of an experiment side by side"),
     "attack": Command("commands.attack", "attack a run or your own network, or transfer attacks"),
     "explain": Command("commands.explain", "write what a network looks at as volumes"),

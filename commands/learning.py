@@ -1,4 +1,4 @@
-"""``fit``, ``validate`` and ``test``: LightningCLI over the house's module, data and callbacks."""
+"""``fit``, ``validate``, ``test``, ``predict``: LightningCLI over the house's module, data and callbacks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from callbacks.checkpoint import run_checkpoints
 from callbacks.class_weights import ClassWeights
 from callbacks.ledger import LedgerCallback
 from callbacks.opening import Opening
+from callbacks.prediction import PredictionWriter
 from callbacks.progress import RunProgressBar, say
 from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState, run_logger
@@ -34,7 +35,7 @@ from tracking.store import project_dir, runs_dir
 
 DEFAULT_CONFIG = project_dir() / "conf" / "default.yaml"
 _LARGEST_SEED = 2**32 - 1  # what NumPy takes
-_SUBCOMMANDS = ("fit", "validate", "test")
+_SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -110,12 +111,15 @@ class SegStressCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The trainer's methods that are commands, and the arguments which are not options."""
         known = LightningCLI.subcommands()
+        # Predictions are written case by case, and never kept.
+        known["predict"] = {*known["predict"], "return_predictions"}
         return {name: known[name] for name in _SUBCOMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the attacks and what follows from the data."""
         parser.add_lightning_class_args(RobustnessCallback, "robustness")
         parser.add_lightning_class_args(SaliencyCallback, "saliency")
+        parser.add_lightning_class_args(PredictionWriter, "prediction")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments("data.max_pixel", "robustness.max_pixel")
         for name in ("class_names", "in_channels"):
@@ -181,6 +185,10 @@ class SegStressCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         self._describe_run(trainer)
         return trainer
+
+    def predict(self, **arguments: Any) -> None:  # noqa: ANN401 (those of the trainer)
+        """Predict, and keep nothing in memory."""
+        self.trainer.predict(**arguments, return_predictions=False)
 
     def after_fit(self) -> None:
         """Say what can follow, or do it."""

@@ -1,8 +1,6 @@
 """Attribution maps of whole cases, computed slice by slice and written as volumes."""
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -22,6 +20,7 @@ from commands.stored_networks import RestoredCheckpoint
 from datamodules.datamodule import SPLITS, DecathlonDataModule
 from datamodules.decathlon import Case
 from datamodules.original_grid import volume_of_slices, write_volume, write_whole
+from datamodules.safe_name import safe_name
 from datamodules.volumes import read_shape
 from datamodules.wrong_input import unknown_name, wrong_input
 from errors import InputError
@@ -259,20 +258,6 @@ def default_folder(restored: RestoredCheckpoint) -> Path:
     if not names or restored.path.stem != _LAST:
         names.append(restored.path.stem)
     return runs_dir() / "explained" / safe_name("_".join(names))
-
-
-def safe_name(name: str) -> str:
-    """A name from a file or a user as a part of a path and of a line on the terminal.
-
-    Args:
-        name: Any text. What holds more than letters, digits and ``_.-`` is changed, and gets a
-            hash of its own, so that two names stay two.
-    """
-    if re.fullmatch(r"\w[\w.-]*", name):
-        return name
-    plain = re.sub(r"[^\w.-]+", "_", name).lstrip(".-")
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{plain}_{digest[:8]}"
 
 
 def _maps(

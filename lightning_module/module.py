@@ -220,10 +220,14 @@ class SegmentationModule(LightningModule):
         self._evaluate(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Probabilities, shape ``(B, K, H, W)``, with the case and index of each slice."""
+        """Probabilities and masks, ``(B, K, H, W)``, with the case and index of each slice."""
         outputs = self._evaluation_outputs(batch["image"]).float()
-        probs = outputs.softmax(1)[:, 1:] if self.exclusive else outputs.sigmoid()
-        return {"probs": probs, "case": batch["case"], "slice_index": batch["slice_index"]}
+        return {
+            "probs": outputs.softmax(1)[:, 1:] if self.exclusive else outputs.sigmoid(),
+            "predicted": self._leads(outputs) > 0,
+            "case": batch["case"],
+            "slice_index": batch["slice_index"],
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep class weights that a rule has found: an evaluation has no training masks."""

@@ -95,6 +95,21 @@ def test_two_processes_count_what_one_counts(
         assert two.stored(two_id).artifacts[file] == one.stored(one_id).artifacts[file], name
 
 
+def test_two_processes_predict_what_one_predicts(
+    fitted: tuple[Place, Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    _, checkpoint = fitted
+    written = []
+    for flags in (ONE, TWO):
+        folder = tmp_path_factory.mktemp("predicted")
+        output = ["--prediction.output", str(folder), "--prediction.probabilities", "true"]
+        evaluated("predict", checkpoint, [*flags, *output], tmp_path_factory)
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    one, two = written
+    assert two.keys() == one.keys()
+    assert {name for name in one if two[name] != one[name]} <= {"predictions.json"}  # has its run
+
+
 def test_a_training_in_two_processes_writes_everything_once(
     fitted: tuple[Place, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
