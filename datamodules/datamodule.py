@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from datamodules.batch import Batch
 from datamodules.case_weights import read_case_weights
 from datamodules.dataset_json import slug
 from datamodules.decathlon import read_task
+from datamodules.intensities import check_intensities
 from datamodules.manifest import CaseRecord, StoreSettings
 from datamodules.preprocessing import SIZE_MULTIPLE
 from datamodules.sampling import OrderedSampler, ShuffledSampler, process_position
@@ -38,7 +38,10 @@ class DecathlonDataModule(LightningDataModule):
         split_seed: Seed that deals the cases out to the folds, apart from all other seeds.
         size: Height and width of a slice in pixels, multiples of 8; smaller slices are zero-padded
             at the right and the bottom.
-        max_pixel: Value of the brightest voxel of each volume; the darkest becomes 0.
+        max_pixel: Value of the brightest voxel of each channel and volume; the darkest becomes 0.
+        window: Lowest and highest intensity that are told apart, the same for all volumes, such as
+            [-160,240] Hounsfield units for soft tissue in CT; they become 0 and max_pixel.
+        percentiles: The same by percentiles of each channel and volume, such as [0.5,99.5] for MR.
         labels: Names of the labels to segment, as in dataset.json; all of them if left out.
         merge_labels: True merges the labels into one foreground, false keeps one class a label.
         ignore_label: Name of the label whose pixels count in no loss and no score.
@@ -63,6 +66,8 @@ class DecathlonDataModule(LightningDataModule):
         split_seed: int = 0,
         size: tuple[int, int] = (64, 64),
         max_pixel: float = 0.2,
+        window: tuple[float, float] | None = None,
+        percentiles: tuple[float, float] | None = None,
         labels: list[str] | None = None,
         merge_labels: bool = True,
         ignore_label: str | None = None,
@@ -105,7 +110,9 @@ class DecathlonDataModule(LightningDataModule):
         self.seed = seed
         self.fold = fold
         self.split_seed = split_seed
-        self.settings = StoreSettings(size=(size[0], size[1]), max_pixel=float(max_pixel))
+        self.settings = StoreSettings(
+            (size[0], size[1]), float(max_pixel), check_intensities(window, percentiles)
+        )
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.task = read_task(Path(root).expanduser(), task)
         self.ignored = (
@@ -182,7 +189,7 @@ class DecathlonDataModule(LightningDataModule):
             (record.case, record.image_sha256, record.label_sha256)
             for _, record in sorted(self.store.records.items())
         ]
-        settings: list[object] = [asdict(self.settings), self.class_names, self.class_labels]
+        settings: list[object] = [self.settings.facts(), self.class_names, self.class_labels]
         if self.ignored is not None:
             settings.append(self.ignored)
         return {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.decathlon import Task
+from datamodules.intensities import WHOLE_RANGE, IntensityRange
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -18,11 +19,18 @@ class StoreSettings:
 
     Attributes:
         size: Height and width of a slice, in pixels.
-        max_pixel: Value of the brightest voxel of a volume.
+        max_pixel: Value of the brightest pixels.
+        intensities: Which intensities become 0 and ``max_pixel``.
     """
 
     size: tuple[int, int]
     max_pixel: float
+    intensities: IntensityRange = WHOLE_RANGE
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values; what is not set is left out, and changes no fingerprint."""
+        chosen = {name: value for name, value in asdict(self.intensities).items() if value}
+        return {"size": self.size, "max_pixel": self.max_pixel, **chosen}
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ def store_key(task: Task, settings: StoreSettings) -> str:
     facts = {
         "schema_version": SCHEMA_VERSION,
         "folder": str(task.folder.resolve()),
-        "settings": asdict(settings),
+        "settings": settings.facts(),
         "labels": [value for value, _ in task.labels],
         "channels": len(task.channels),
         "files": files,
@@ -80,7 +88,7 @@ def dump_manifest(key: str, settings: StoreSettings, records: list[CaseRecord]) 
     content = {
         "schema_version": SCHEMA_VERSION,
         "key": key,
-        "settings": asdict(settings),
+        "settings": settings.facts(),
         "cases": [asdict(record) for record in records],
     }
     return json.dumps(content, indent=1)

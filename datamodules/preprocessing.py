@@ -10,33 +10,45 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.intensities import WHOLE_RANGE, IntensityRange
+
 SIZE_MULTIPLE = 8
 
 
 def image_slices(
-    image: NDArray[np.generic], *, size: tuple[int, int], max_pixel: float
+    image: NDArray[np.generic],
+    *,
+    size: tuple[int, int],
+    max_pixel: float,
+    intensities: IntensityRange = WHOLE_RANGE,
 ) -> NDArray[np.float32]:
     """Scale each channel of a volume to ``[0, max_pixel]`` and cut it into padded slices.
 
-    ``max_pixel * ((v - min) / (max - min))`` with the extremes of the channel's whole volume is
-    computed in float64 and kept in float32: the largest voxel becomes exactly ``max_pixel``, the
-    smallest 0.
+    ``max_pixel * ((v - low) / (high - low))``, cut to ``[0, max_pixel]``, is computed in float64
+    and kept in float32: the high end becomes exactly ``max_pixel``, the low end 0.
 
     Args:
         image: Finite intensities, no channel constant, shape ``(C, X, Y, Z)``.
         size: Height and width of a slice in pixels, at least ``(X, Y)``.
         max_pixel: Value of the brightest voxel.
+        intensities: What low and high are; the extremes of the channel's volume by default.
 
     Returns:
         Slices, zero-padded at the right and the bottom, shape ``(Z, C, H, W)``.
+
+    Raises:
+        ValueError: If low and high of a channel are the same.
     """
     channels, height, width, depth = image.shape
     slices = np.zeros((depth, channels, *size), dtype=np.float32)
     for index, channel in enumerate(image):
-        low, high = float(channel.min()), float(channel.max())
+        low, high = intensities.limits(channel)
+        if not low < high:
+            msg = f"channel {index}: intensities from {low:g} to {high:g}, expected a range"
+            raise ValueError(msg)
         for frame in range(depth):
             fraction = (channel[:, :, frame].astype(np.float64) - low) / (high - low)
-            slices[frame, index, :height, :width] = max_pixel * fraction
+            slices[frame, index, :height, :width] = max_pixel * fraction.clip(0, 1)
     return slices
 
 

@@ -73,7 +73,20 @@ def _build_case(
 ) -> CaseRecord:
     values = [value for value, _ in task.labels]
     volume = read_volume(case, channels=len(task.channels), labels={0, *values})
-    images = image_slices(volume.image, size=settings.size, max_pixel=settings.max_pixel)
+    try:
+        images = image_slices(
+            volume.image,
+            size=settings.size,
+            max_pixel=settings.max_pixel,
+            intensities=settings.intensities,
+        )
+    except ValueError as error:
+        raise wrong_input(
+            at=case.image,
+            found=str(error),
+            expected="intensities that differ between the percentiles",
+            do="set --data.percentiles wider apart, or null for minimum and maximum",
+        ) from error
     labels = label_slices(volume.label, size=settings.size)
     image_path, label_path = folder / f"{number}_image.npy", folder / f"{number}_label.npy"
     _write_array(image_path, images)
