@@ -147,11 +147,14 @@ def weights_sha256(module: torch.nn.Module) -> str:
 
 
 @contextmanager
-def mendable(option: str = "--robustness.attacks") -> Iterator[None]:
+def mendable(
+    option: str = "--robustness.attacks", advice: str = "change the attacks or the network"
+) -> Iterator[None]:
     """What attacks refuse (too many pixels, a network that diverged) is the user's to mend.
 
     Args:
         option: Where the attacks come from.
+        advice: What the user can do.
 
     Raises:
         InputError: In place of ValueError.
@@ -159,5 +162,5 @@ def mendable(option: str = "--robustness.attacks") -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        msg = f"{option}: {error}; change the attacks or the network"
+        msg = f"{option}: {error}; {advice}"
         raise InputError(msg) from error

@@ -58,3 +58,9 @@ def say(trainer: Trainer, text: str) -> None:
     live = bar.progress if isinstance(bar, RichProgressBar) else None
     console = live.console if live is not None else Console()
     console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def clock(seconds: float) -> str:
+    """A time in words: ``6 min 05 s``, or seconds alone below a minute."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

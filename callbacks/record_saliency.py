@@ -9,11 +9,18 @@ import pandas as pd
 
 from pictures.maps import maps_figure
 from pictures.style import to_png_bytes
+from robustness.claim import MEASURE
 from robustness.pictured import SliceMaps, save_slices
 from robustness.spread_table import case_means, write_spread
-from robustness.trust_table import mark, write_trust
+from robustness.trust_table import UNCHECKED, mark, write_trust
 from tracking.logger import RunLogger
-from tracking.reading import MAPS_FILE, SPREAD_FILE, TRUST_FILE, robustness_folder
+from tracking.reading import (
+    MAPS_FILE,
+    SPREAD_FILE,
+    TRUST_CURVES_FILE,
+    TRUST_FILE,
+    robustness_folder,
+)
 
 # Numbers of the verdicts that go into the metrics.
 _CHECKS = ("randomised", "deletion_gain", "insertion_gain", "stable")
@@ -29,7 +36,8 @@ class Looked:
         spread: Table of spread; without rows where it was not asked for.
         metadata: Fingerprints of what it was measured on.
         maps: Raw maps of the pictured slices.
-        trust: Verdicts on the methods; without rows where there are none.
+        trust: Verdicts on the methods; without rows where none was checked or refused.
+        curves: What the verdicts rest on; without rows likewise.
     """
 
     split: str
@@ -38,6 +46,7 @@ class Looked:
     metadata: dict[str, str]
     maps: list[SliceMaps]
     trust: pd.DataFrame
+    curves: pd.DataFrame
 
 
 def record_saliency(logger: RunLogger, found: Looked) -> None:
@@ -54,9 +63,10 @@ def record_saliency(logger: RunLogger, found: Looked) -> None:
             spread = Path(scratch, SPREAD_FILE)
             write_spread(spread, found.spread, found.metadata)
             logger.log_file(spread, folder)
-        if len(found.trust):
-            trust = Path(scratch, TRUST_FILE)
-            write_trust(trust, found.trust)
+        # Without rows too: those of an earlier call are about other maps.
+        for name, table in ((TRUST_FILE, found.trust), (TRUST_CURVES_FILE, found.curves)):
+            trust = Path(scratch, name)
+            write_trust(trust, table)
             logger.log_file(trust, folder)
         if found.maps:
             maps = Path(scratch, MAPS_FILE)
@@ -66,8 +76,25 @@ def record_saliency(logger: RunLogger, found: Looked) -> None:
     label = logger.run_name or ""
     for one in found.maps:
         for method in one.methods.tolist():
-            figure = maps_figure([(label, one)], method, marks={label: words.get(method, "")})
+            marks = {label: words.get(method, UNCHECKED)}
+            figure = maps_figure([(label, one)], method, marks=marks)
             logger.log_picture(to_png_bytes(figure), f"saliency/{one.case}/{method}")
+
+
+def record_cases(logger: RunLogger | None, found: Looked) -> None:
+    """Log the claim's measure case by case in order of their names; once a run, as curves are.
+
+    Args:
+        logger: The run; nothing is logged without one.
+        found: What was measured last on its split.
+    """
+    if logger is None:
+        return
+    means = case_means(found.spread)
+    means = means[means["measure"] == MEASURE]
+    for (method, output), cases in means.groupby(["method", "output"]):
+        values = [value for value in cases["value"].tolist() if math.isfinite(value)]
+        logger.log_curve(f"{found.split}/spread_by_case/{method}/{output}", {MEASURE: values})
 
 
 def _spread_scalars(found: Looked) -> dict[str, float]:

@@ -18,7 +18,7 @@ from callbacks.evaluating import (
     split_slices,
     weights_sha256,
 )
-from callbacks.progress import progress, say
+from callbacks.progress import clock, progress, say
 from callbacks.record import Evaluation, record_card, record_curves, record_evaluation
 from callbacks.report_card import Card, make_card, verdict_line
 from callbacks.run_state import run_logger
@@ -255,11 +255,6 @@ def _announce(trainer: Trainer, split: str, plan: Plan, forward: Forward, batch_
     say(
         trainer,
         f"Attacks on {split}: {len(plan.attacks)} attacks, {cost.forward} forward and "
-        f"{cost.backward} backward passes of {everywhere:,} slices, about {_clock(seconds)}",
+        f"{cost.backward} backward passes of {everywhere:,} slices, about {clock(seconds)}",
     )
     return slices
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

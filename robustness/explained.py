@@ -16,6 +16,8 @@ from robustness.names import find_named
 from robustness.objectives import Objective
 
 PixelValue = Callable[[Tensor], Tensor]
+# A mask that moves with the image, and the same one as it is on the clean slices.
+PREDICTED, FROZEN = "predicted", "frozen"
 
 
 def probability(logits: Tensor) -> Tensor:
@@ -177,9 +179,9 @@ def one_pixel(
 # What is summed over, by name; `one_pixel` needs to know which.
 EXPLAINED: dict[str, Callable[[AttackBatch, PixelValue], Objective]] = {
     "all": lambda batch, value: all_pixels(value),
-    "predicted": lambda batch, value: predicted_foreground(value),
+    PREDICTED: lambda batch, value: predicted_foreground(value),
     "truth": lambda batch, value: true_mask(value),
-    "frozen": frozen_prediction,
+    FROZEN: frozen_prediction,
     "margin": decision_margin,
 }
 

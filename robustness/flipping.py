@@ -95,7 +95,9 @@ def pixel_flipping(
         seed: Of the random order, which depends on case and slice but not on the map.
 
     Returns:
-        The curves; NaN for slices whose objective is the same clean and blank.
+        The curves; NaN for slices whose objective is the same clean and blank, and those of the
+        map also where it is the same everywhere. Pixels of equal value are flipped in a random
+        order.
 
     Raises:
         ValueError: If there is no step, or the maps are not of the images' shape.
@@ -112,18 +114,40 @@ def pixel_flipping(
         msg = f"maps: found shape {tuple(maps.shape)}, expected {tuple(batch.image.shape)}"
         raise ValueError(msg)
     score = (maps if signed else maps.abs()).double().sum(dim=1)
-    pixels = score[0].numel()
-    ranked = rank_by_score(score, pixels, batch.valid[:, 0])
     keys = slice_keys(seed, "pixel_flipping/order", batch.case_keys, batch.slice_index)
-    at_random = rank_at_random(keys, 0, batch.valid, pixels)
+    pixels = score[0].numel()
+    # Two random orders: one to be compared with, one that breaks ties.
+    at_random, among_equals = (rank_at_random(keys, which, batch.valid, pixels) for which in (0, 1))
+    ranked = _ranked(score, among_equals, batch.valid)
     level = _mean_levels(batch) if baseline is None else baseline
     blank = torch.where(batch.valid, level, batch.image)
     ends = (
         batch.value(objective, batch.image).double(),
         batch.value(objective, blank).double(),
     )
-    curves = [_curves(batch, order, blank, objective, steps, ends) for order in (ranked, at_random)]
-    return Flipping(*curves)
+    found, chance = (
+        _curves(batch, order, blank, objective, steps, ends) for order in (ranked, at_random)
+    )
+    unranked = _same_everywhere(score, batch.valid)[:, None]
+    deletion, insertion = (
+        curve.masked_fill(unranked, torch.nan) for curve in (found.deletion, found.insertion)
+    )
+    return Flipping(FlipCurves(found.shares, deletion, insertion), chance)
+
+
+def _ranked(score: Tensor, among_equals: Tensor, valid: Tensor) -> Tensor:
+    """Pixels by falling score, equal ones in a random order: rows must not decide among them."""
+    shuffled = score.flatten(1).gather(1, among_equals)
+    allowed = valid.flatten(1).gather(1, among_equals)
+    order = rank_by_score(shuffled[:, None], shuffled.shape[1], allowed[:, None])
+    return among_equals.gather(1, order)
+
+
+def _same_everywhere(score: Tensor, valid: Tensor) -> Tensor:
+    """Which slices have no order at all, shape ``(B,)``."""
+    high = score.masked_fill(~valid[:, 0], -torch.inf).amax(dim=(1, 2))
+    low = score.masked_fill(~valid[:, 0], torch.inf).amin(dim=(1, 2))
+    return high <= low
 
 
 def _mean_levels(batch: AttackBatch) -> Tensor:

@@ -39,6 +39,8 @@ class SliceMaps(PicturedSlice):
         methods: Names of the M methods, text, shape ``(M,)``.
         units: Unit of each method's map, text, shape ``(M,)``.
         signed: False where a method's map is never below 0, bool, shape ``(M,)``.
+        settings: Name and settings of each method and the seed, as JSON, text, shape ``(M,)``.
+        checkpoint_sha256: Of the network's weights.
         maps: Shape ``(M, C, H, W)``, float32.
     """
 
@@ -46,6 +48,8 @@ class SliceMaps(PicturedSlice):
     methods: np.ndarray
     units: np.ndarray
     signed: np.ndarray
+    settings: np.ndarray
+    checkpoint_sha256: str
     maps: np.ndarray
 
 

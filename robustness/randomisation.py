@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod, sqrt
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from robustness.keyed_random import absorb, counter_hashes, text_key, uniforms
 from robustness.map_agreement import rank_correlation, structural_similarity
@@ -44,12 +44,14 @@ def cascade(
     *,
     seed: int = 0,
     counted: Tensor | None = None,
+    trained: Tensor | None = None,
 ) -> Cascade:
     """Randomise a network layer by layer from the output down and compare its maps.
 
     After each layer the maps are drawn again, with that layer and all nearer to the output at
     random. The network is in evaluation mode meanwhile, and bit for bit as it was afterwards, even
-    if the method fails. Takes one forward pass and ``layers + 1`` times what the method takes.
+    if the method fails. Takes one forward pass and ``layers + 1`` times what the method takes, or
+    ``layers`` times where the maps of the trained network are given.
 
     Args:
         network: The trained network; it is changed in place for the time of the call.
@@ -58,12 +60,15 @@ def cascade(
         seed: Of the random weights.
         counted: True where pixels count in the rank correlation, shape ``(B, 1, H, W)``; None
             counts all.
+        trained: The maps of the trained network, where they are there already; they are not drawn
+            again then.
 
     Returns:
-        The similarities; NaN where a map is zero (or, for ranks, the same everywhere).
+        The similarities; NaN where a map is zero (or, for ranks, the same everywhere). SSIM is NaN
+        too where a slice is smaller than its window.
 
     Raises:
-        ValueError: If the network has no weights, or a slice is smaller than the window of SSIM.
+        ValueError: If the network has no weights.
 
     References:
         Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018, section 3.1.
@@ -73,14 +78,16 @@ def cascade(
         if not layers:
             msg = "network: found no weights, expected some to randomise"
             raise ValueError(msg)
-        trained = magnitudes(maps(image).detach())[:, None]
+        if trained is None:
+            trained = maps(image)
+        before = magnitudes(trained.detach())[:, None]
         ranks, structures = [], []
         for layer in layers:
             for name in layer:
-                randomise(network.get_submodule(name), name, seed)
+                _randomise_named(network, name, seed)
             found = magnitudes(maps(image).detach())[:, None]
-            ranks.append(rank_correlation(trained, found, counted))
-            structures.append(structural_similarity(trained, found))
+            ranks.append(rank_correlation(before, found, counted))
+            structures.append(_similarity(before, found))
     names = tuple(layer[0] for layer in layers)
     return Cascade(names, torch.stack(ranks), torch.stack(structures))
 
@@ -93,38 +100,26 @@ def weight_layers(network: nn.Module, image: Tensor) -> list[tuple[str, ...]]:
     module used several times stands where it is used last; modules that the pass does not use,
     such as heads of training, are left out.
 
+    A program does not show all that. Where a network holds TorchScript, layers stand in the order
+    of ``named_modules``, used or not. Where it holds an exported program, which reads weights
+    without calling a module, the weights themselves take the modules' place, in the order of
+    ``named_parameters``. Both are the order in which layers were declared: most often that of use.
+
     Args:
         network: Any module.
         image: What it is run on, shape ``(1, C, H, W)``.
 
     Returns:
-        The names of each layer's modules.
+        The names of each layer's modules, or of its weights in an exported program.
     """
-    last_use: dict[str, int] = {}
-    handles = []
-
-    def noted(name: str) -> Callable[[nn.Module, object, object], None]:
-        def note(module: nn.Module, inputs: object, output: object) -> None:
-            last_use[name] = max(last_use.values(), default=0) + 1
-
-        return note
-
-    try:
-        for name, module in network.named_modules():
-            if next(module.parameters(recurse=False), None) is not None:
-                handles.append(module.register_forward_hook(noted(name)))
-        with torch.no_grad():
-            network(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    layers: list[tuple[str, ...]] = []
-    for name in sorted(last_use, key=last_use.__getitem__):
-        if layers and not _has_matrix(network.get_submodule(name)):
-            layers[-1] = (*layers[-1], name)
-        else:
-            layers.append((name,))
-    return layers
+    if any(_is_exported(module) for module in network.modules()):
+        matrices = {name: weight.dim() > 1 for name, weight in network.named_parameters()}
+        return _grouped(list(matrices), matrices.__getitem__)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        names = [name for name, module in network.named_modules() if _has_weights(module)]
+    else:
+        names = _used_modules(network, image)
+    return _grouped(names, lambda name: _has_matrix(network.get_submodule(name)))
 
 
 def randomise(module: nn.Module, name: str, seed: int) -> None:
@@ -132,7 +127,8 @@ def randomise(module: nn.Module, name: str, seed: int) -> None:
 
     Weights with two or more axes are uniform in ``+-sqrt(6 / fan_in)``, a function of seed, name
     and place, so that signals behind a ReLU neither fade nor grow; biases are 0, scales of norms 1,
-    their running means 0 and variances 1, slopes of PReLU 0.25.
+    their running means 0 and variances 1, slopes of PReLU 0.25. TorchScript does not tell strides
+    and groups: the fan_in of a transposed convolution in it is that of an ordinary one.
 
     Args:
         module: Changed in place.
@@ -145,14 +141,38 @@ def randomise(module: nn.Module, name: str, seed: int) -> None:
     """
     with torch.no_grad():
         for key, weight in module.named_parameters(recurse=False):
-            if weight.dim() > 1:
-                weight.copy_(_drawn(module, weight, f"{name}.{key}", seed))
-            elif "bias" in key:
-                weight.zero_()
-            else:
-                weight.fill_(_SLOPE if isinstance(module, nn.PReLU) else 1.0)
-    if isinstance(module, nn.modules.batchnorm._NormBase):
-        module.reset_running_stats()
+            _begin(module, weight, f"{name}.{key}" if name else key, seed)
+        _forget_statistics(module)
+
+
+def _randomise_named(network: nn.Module, name: str, seed: int) -> None:
+    """Randomise one part of a layer from :func:`weight_layers`."""
+    weight = dict(network.named_parameters()).get(name)
+    if weight is None:
+        randomise(network.get_submodule(name), name, seed)
+        return
+    owner = network.get_submodule(name.rpartition(".")[0])
+    with torch.no_grad():
+        _begin(owner, weight, name, seed)
+        _forget_statistics(owner)
+
+
+def _begin(module: nn.Module, weight: Tensor, name: str, seed: int) -> None:
+    if weight.dim() > 1:
+        weight.copy_(_drawn(module, weight, name, seed))
+    elif "bias" in name.rpartition(".")[2]:
+        weight.zero_()
+    else:
+        kind = getattr(module, "original_name", type(module).__name__)  # the former in TorchScript
+        weight.fill_(_SLOPE if kind == nn.PReLU.__name__ else 1.0)
+
+
+def _forget_statistics(module: nn.Module) -> None:
+    """Statistics of a norm, by their names: programs have no classes."""
+    beginning = {"running_mean": 0, "running_var": 1, "num_batches_tracked": 0}
+    for key, value in module.named_buffers(recurse=False):
+        if key in beginning:
+            value.fill_(beginning[key])
 
 
 def _drawn(module: nn.Module, weight: Tensor, name: str, seed: int) -> Tensor:
@@ -166,6 +186,59 @@ def _drawn(module: nn.Module, weight: Tensor, name: str, seed: int) -> Tensor:
     key = absorb(absorb(start, seed), text_key(f"randomisation/{name}"))
     drawn = uniforms(counter_hashes(key, 0, weight.numel())).reshape(weight.shape)
     return (2 * drawn - 1) * sqrt(6 / fan_in)
+
+
+def _similarity(first: Tensor, second: Tensor) -> Tensor:
+    try:
+        return structural_similarity(first, second)
+    except ValueError:
+        # Ranks were compared, so that shapes agree: slices are smaller than the window.
+        return torch.full((len(first),), torch.nan, dtype=torch.float64, device=first.device)
+
+
+def _used_modules(network: nn.Module, image: Tensor) -> list[str]:
+    """Names of the modules with weights of their own, in the order of their last use."""
+    last_use: dict[str, int] = {}
+    handles = []
+
+    def noted(name: str) -> Callable[[nn.Module, object, object], None]:
+        def note(module: nn.Module, inputs: object, output: object) -> None:
+            last_use[name] = max(last_use.values(), default=0) + 1
+
+        return note
+
+    try:
+        for name, module in network.named_modules():
+            if _has_weights(module):
+                handles.append(module.register_forward_hook(noted(name)))
+        with torch.no_grad():
+            network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sorted(last_use, key=last_use.__getitem__)
+
+
+def _grouped(names: list[str], is_matrix: Callable[[str], bool]) -> list[tuple[str, ...]]:
+    layers: list[tuple[str, ...]] = []
+    for name in names:
+        if layers and not is_matrix(name):
+            layers[-1] = (*layers[-1], name)
+        else:
+            layers.append((name,))
+    return layers
+
+
+def _is_exported(module: nn.Module) -> bool:
+    """Whether a module is a graph that reads weights by itself."""
+    if not isinstance(module, fx.GraphModule):
+        return False
+    read = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+    return any(name in read for name, _ in module.named_parameters())
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None
 
 
 def _has_matrix(module: nn.Module) -> bool:

@@ -1,7 +1,8 @@
 """Draws attribution maps of a few slices by several methods, and checks whether to believe them."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,12 +12,12 @@ from robustness.attack import AttackBatch
 from robustness.attribution import explain
 from robustness.attribution_method import OBJECTIVE, Attribution
 from robustness.batches import attack_batch, fixed_size
-from robustness.explained import explained, explained_words
+from robustness.explained import FROZEN, PREDICTED, explained, explained_words
 from robustness.objectives import OBJECTIVES, Objective
 from robustness.pictured import SliceMaps
 from robustness.saliency import Forward
 from robustness.snapshots import SliceSample, batch_of
-from robustness.trust import Verdict, check_trust
+from robustness.trust import Checked, check_trust
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,20 @@ class MethodMaps:
         method: Its name.
         unit: Of its maps.
         signed: Whether maps may be below 0.
+        settings: Its name, settings and seed, as JSON.
         maps: float32, shape ``(S, C, H, W)``; None where the method was refused.
-        verdict: Whether the maps can be believed; None where that was not asked, or not possible.
-        refused: Why the method cannot work with the network; empty where it can.
+        checked: Whether the maps can be believed; None where that was not asked, or not possible.
+        refused: Why the method cannot work with the network, or cannot be checked; empty where it
+            can.
     """
 
     method: str
     unit: str
     signed: bool
+    settings: str
     maps: np.ndarray | None
-    verdict: Verdict | None
-    refused: str
+    checked: Checked | None = None
+    refused: str = ""
 
 
 def whole_batch(
@@ -59,53 +63,74 @@ def whole_batch(
 
 
 def explain_slices(
-    network: nn.Module,
-    batch: AttackBatch,
-    method: Attribution,
-    *,
-    what: str = "all",
-    trust: bool = True,
-    seed: int = 0,
+    network: nn.Module, batch: AttackBatch, method: Attribution, *, what: str = "all", seed: int = 0
 ) -> MethodMaps:
-    """Maps of some slices by one method, and the verdict on it.
+    """Maps of some slices by one method.
 
     Args:
         network: The modules behind ``batch.forward``.
         batch: The clean slices.
         method: Draws the maps.
         what: What is explained; see :func:`robustness.explained.explained`.
-        trust: Whether the method is checked, on these very slices.
         seed: Of random numbers.
 
     Returns:
         The maps. A method that cannot work with the network has none, but the reason: it must not
         cost a training the maps of the others.
     """
-    unit = method.unit.replace(OBJECTIVE, explained_words(what))
+    found = MethodMaps(
+        method.name,
+        method.unit.replace(OBJECTIVE, explained_words(what)),
+        method.signed,
+        json.dumps({**method.settings(), "seed": seed}),
+        None,
+    )
+    try:
+        maps = explain(method, network, batch, explained(what, batch), seed)
+    except ValueError as error:
+        return replace(found, refused=str(error))
+    return replace(found, maps=maps.cpu().numpy())
+
+
+def check_method(
+    network: nn.Module, batch: AttackBatch, method: Attribution, *, what: str = "all", seed: int = 0
+) -> Checked | str:
+    """Whether the maps of a method can be believed.
+
+    Args:
+        network: The modules behind ``batch.forward``.
+        batch: The clean slices that it is checked on.
+        method: Draws the maps.
+        what: What is explained. A predicted mask is frozen on the clean slices: under other weights
+            and pixels another region would be explained.
+        seed: Of random numbers.
+
+    Returns:
+        The verdict and what it rests on; or the reason why there can be none.
+    """
 
     def maps(given: AttackBatch, objective: Objective) -> Tensor:
         return explain(method, network, given, objective, seed)
 
     try:
-        objective = explained(what, batch)
-        found = maps(batch, objective)
-        verdict = None
-        if trust:
-            verdict = check_trust(
-                network,
-                batch,
-                {method.name: maps},
-                objective,
-                by_magnitude=() if method.contributes else (method.name,),
-                seed=seed,
-            )[method.name]
+        return check_trust(
+            network,
+            batch,
+            {method.name: maps},
+            explained(FROZEN if what == PREDICTED else what, batch),
+            by_magnitude=() if method.contributes else (method.name,),
+            seed=seed,
+        )[method.name]
     except ValueError as error:
-        return MethodMaps(method.name, unit, method.signed, None, None, str(error))
-    return MethodMaps(method.name, unit, method.signed, found.cpu().numpy(), verdict, "")
+        return f"not checkable: {error}"
 
 
 def slice_maps(
-    batch: AttackBatch, samples: Sequence[SliceSample], found: Sequence[MethodMaps], what: str
+    batch: AttackBatch,
+    samples: Sequence[SliceSample],
+    found: Sequence[MethodMaps],
+    what: str,
+    checkpoint_sha256: str = "",
 ) -> list[SliceMaps]:
     """All methods' maps, slice by slice.
 
@@ -114,6 +139,7 @@ def slice_maps(
         samples: The same.
         found: What the methods say of them.
         what: What was explained.
+        checkpoint_sha256: Of the network's weights.
 
     Returns:
         One a slice, in order, with the methods that were not refused; empty if none is left.
@@ -134,6 +160,8 @@ def slice_maps(
             methods=np.array([one.method for one, _ in kept]),
             units=np.array([one.unit for one, _ in kept]),
             signed=np.array([one.signed for one, _ in kept]),
+            settings=np.array([one.settings for one, _ in kept]),
+            checkpoint_sha256=checkpoint_sha256,
             maps=np.stack([maps[row] for _, maps in kept]),
         )
         for row, sample in enumerate(samples)

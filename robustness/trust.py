@@ -6,16 +6,25 @@ random ones, and next to no change of a slice must leave it much as it was.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
+from math import nan
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from robustness.attack import AttackBatch
 from robustness.flipping import Flipping, pixel_flipping
+from robustness.map_agreement import rank_correlation
 from robustness.objectives import Objective
-from robustness.randomisation import Cascade, cascade
+from robustness.randomisation import Cascade, cascade, weight_layers
 from robustness.spread_table import MapMethod
 from robustness.stability import Stability, stability
+
+# Fewer slices than this tell little: a random order passes the flipping checks by chance too often.
+FEW = 8
+# Of the slices that tell, so many must gain.
+SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -23,8 +32,8 @@ class TrustThresholds:
     """What a method must hold to, for the median over slices, or for three slices of four.
 
     These are conventions of this house, as the sources give no numbers: a rank correlation of 0.5
-    shares a quarter of its variance. A map drawn by chance gains in three slices of four with
-    probability 0.14 among 8 slices, 0.004 among 32.
+    shares a quarter of its variance. Of 8 slices a map drawn by chance gains in three of four or
+    more with probability 0.14, of 32 with 0.004.
 
     Attributes:
         randomised: Most that the maps may correlate with those of the network with all layers at
@@ -52,7 +61,9 @@ class Verdict:
         insertion_gain: Area of insertion above that of a random order; the lower quartile.
         stable: Rank correlation with maps of noisy copies.
         sensitivity: Relative change of the map over that of the slice; told, but no ground to fail.
-        failed: Names of the checks that the method fails, those that no slice tells included.
+        failed: Names of the checks that the method fails, those that no slice tells included;
+            empty where all maps are the same everywhere, which says nothing of the method.
+        slices: How many slices have a map that is not the same everywhere.
     """
 
     method: str
@@ -63,19 +74,45 @@ class Verdict:
     stable: float
     sensitivity: float
     failed: tuple[str, ...]
+    slices: int = FEW
 
     @property
     def trusted(self) -> bool:
-        """Whether no check failed."""
-        return not self.failed
+        """Whether there are maps, and no check failed."""
+        return not self.failed and self.slices > 0
 
     @property
     def sentence(self) -> str:
         """The verdict in words, with the numbers of the checks that failed."""
+        if not self.slices:
+            return f"{self.method} gives maps that are the same everywhere."
         if self.trusted:
-            return f"{self.method} passes all checks."
+            few = "" if self.slices >= FEW else f", on {self.slices} slices only"
+            return f"{self.method} passes all checks{few}."
         found = ", ".join(f"{name} {getattr(self, name):.2f}" for name in self.failed)
         return f"{self.method} fails: {found}."
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on, medians over slices.
+
+    Attributes:
+        method: Its name.
+        rows: Of the check ``randomised`` the layer that was randomised last, from the output down,
+            and the rank correlation; of ``deletion`` and ``insertion`` the share of flipped pixels,
+            the curve of the method's order and, last, that of a random one.
+    """
+
+    method: str
+    rows: tuple[tuple[str, str, float, float], ...]
+
+
+class Checked(NamedTuple):
+    """A verdict and what it rests on."""
+
+    verdict: Verdict
+    evidence: Evidence
 
 
 def judge(
@@ -84,6 +121,8 @@ def judge(
     flipping: Flipping,
     noise: Stability,
     thresholds: TrustThresholds | None = None,
+    *,
+    slices: int = FEW,
 ) -> Verdict:
     """The verdict on a method from what was measured of it.
 
@@ -93,20 +132,20 @@ def judge(
         flipping: Curves.
         noise: Stability.
         thresholds: What is asked; None takes the house's.
+        slices: How many slices have a map that is not the same everywhere.
 
     Returns:
         The verdict. A check whose number is NaN is failed: it shows nothing.
     """
     asked = thresholds or TrustThresholds()
     randomised = _median(layers.spearman[-1].abs())
-    deletion, insertion = (
-        _quantile(gain, 0.25) for gain in (flipping.deletion_gain, flipping.insertion_gain)
-    )
+    gains = (flipping.deletion_gain, flipping.insertion_gain)
+    deletion, insertion = (_quantile(gain, 1 - SHARE) for gain in gains)
     stable = _median(noise.spearman)
     passed = {
         "randomised": randomised <= asked.randomised,
-        "deletion_gain": deletion > asked.gain,
-        "insertion_gain": insertion > asked.gain,
+        "deletion_gain": _often_above(gains[0], asked.gain),
+        "insertion_gain": _often_above(gains[1], asked.gain),
         "stable": stable >= asked.stable,
     }
     return Verdict(
@@ -117,7 +156,8 @@ def judge(
         insertion,
         stable,
         _median(noise.ratio),
-        tuple(name for name, held in passed.items() if not held),
+        tuple(name for name, held in passed.items() if not held and slices),
+        slices,
     )
 
 
@@ -130,7 +170,7 @@ def check_trust(
     by_magnitude: Collection[str] = (),
     thresholds: TrustThresholds | None = None,
     seed: int = 0,
-) -> dict[str, Verdict]:
+) -> dict[str, Checked]:
     """Run all checks on some methods.
 
     Args:
@@ -145,28 +185,60 @@ def check_trust(
         seed: Of random weights, random orders and noise.
 
     Returns:
-        The verdict on each method.
+        The verdict on each method, and what it rests on.
 
     Raises:
         ValueError: As in the checks.
     """
-    verdicts = {}
+    checked = {}
     for name, method in methods.items():
 
         def maps(image: Tensor, method: MapMethod = method) -> Tensor:
             # A batch of its own: the gradients that a batch remembers are of the trained network.
             return method(replace(batch, image=image), objective)
 
-        verdicts[name] = judge(
-            name,
-            cascade(network, maps, batch.image, seed=seed, counted=batch.valid),
-            pixel_flipping(
-                batch, maps(batch.image), objective, signed=name not in by_magnitude, seed=seed
-            ),
-            stability(maps, batch, seed=seed),
-            thresholds,
+        clean = maps(batch.image).detach()
+        layers = cascade(network, maps, batch.image, seed=seed, counted=batch.valid, trained=clean)
+        flipping = pixel_flipping(
+            batch, clean, objective, signed=name not in by_magnitude, seed=seed
         )
-    return verdicts
+        noise = stability(maps, batch, seed=seed, clean=clean)
+        told = int((~rank_correlation(clean, clean, batch.valid).isnan()).sum())
+        verdict = judge(name, layers, flipping, noise, thresholds, slices=told)
+        checked[name] = Checked(verdict, _evidence(name, layers, flipping))
+    return checked
+
+
+def maps_per_check(network: nn.Module, image: Tensor) -> int:
+    """How many times a method draws its maps while it is checked.
+
+    Args:
+        network: The network.
+        image: What it is run on, shape ``(1, C, H, W)``.
+    """
+    samples: int = signature(stability).parameters["samples"].default
+    return 1 + len(weight_layers(network, image)) + samples
+
+
+def _evidence(method: str, layers: Cascade, flipping: Flipping) -> Evidence:
+    rows = [
+        ("randomised", layer, _median(found), nan)
+        for layer, found in zip(layers.layers, layers.spearman, strict=True)
+    ]
+    ranked, chance = flipping.ranked, flipping.at_random
+    for check in ("deletion", "insertion"):
+        pairs = zip(getattr(ranked, check).mT, getattr(chance, check).mT, strict=True)
+        rows += [
+            (check, f"{share:g}", _median(value), _median(random))
+            for share, (value, random) in zip(ranked.shares.tolist(), pairs, strict=True)
+        ]
+    return Evidence(method, tuple(rows))
+
+
+def _often_above(gains: Tensor, least: float) -> bool:
+    """Whether three slices of four gain, of those that tell."""
+    known = gains[~gains.isnan()]
+    return len(known) > 0 and float((known > least).double().mean()) >= SHARE
 
 
 def _median(values: Tensor) -> float:

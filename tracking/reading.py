@@ -20,7 +20,7 @@ from robustness.pictured import SliceMaps, load_slices
 from robustness.report_card import COLUMNS as CARD_COLUMNS
 from robustness.snapshots import Snapshot
 from robustness.spread_table import SpreadFile, read_spread
-from robustness.trust_table import read_trust
+from robustness.trust_table import read_trust, read_trust_curves
 from tracking.store import find_experiment, open_client
 
 COUNTS_FILE = "counts.parquet"
@@ -30,6 +30,7 @@ SNAPSHOTS_FILE = "saliency.npz"
 MAPS_FILE = "maps.npz"
 SPREAD_FILE = "spread.parquet"
 TRUST_FILE = "trust.csv"
+TRUST_CURVES_FILE = "trust_curves.csv"
 LEDGER_FOLDER = "ledger"
 LEDGER_FILE = "ledger.csv"
 TRANSFER_FOLDER = "transfer"
@@ -174,6 +175,18 @@ def fetch_trust(run: StoredRun, split: str) -> pd.DataFrame | None:
         InputError: If the stored file cannot be read.
     """
     return _fetch(run, f"{robustness_folder(split)}/{TRUST_FILE}", read_trust)
+
+
+def fetch_trust_curves(run: StoredRun, split: str) -> pd.DataFrame | None:
+    """What the verdicts on a run's saliency methods rest on; None where they were not checked.
+
+    Returns:
+        As from :func:`robustness.trust_table.curves_frame`.
+
+    Raises:
+        InputError: If the stored file cannot be read.
+    """
+    return _fetch(run, f"{robustness_folder(split)}/{TRUST_CURVES_FILE}", read_trust_curves)
 
 
 def fetch_ledger(run: StoredRun) -> pd.DataFrame | None:

@@ -1,5 +1,6 @@
 """What the network looks at is measured when it is due, and stored as it was measured."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
+from callbacks.evaluating import weights_sha256
 from callbacks.run_state import RunState
 from callbacks.saliency import SaliencyCallback
 from errors import InputError
@@ -16,20 +18,28 @@ from robustness.attack import AttackBatch
 from robustness.attribution import explain
 from robustness.attribution_backprop import GuidedBackprop
 from robustness.attribution_gradients import Gradient, SmoothGrad
+from robustness.attribution_layers import GradCam
 from robustness.attribution_method import Attribution
 from robustness.attribution_perturbation import Occlusion
 from robustness.objectives import OBJECTIVES, Objective
 from robustness.pictured import SliceMaps
 from robustness.slice_maps import whole_batch
 from robustness.snapshots import LargestSlices
-from robustness.spread_table import MapMethod, SpreadFile, measure_spread, spread_frame
+from robustness.spread_table import MapMethod, SpreadFile, case_means, measure_spread, spread_frame
 from robustness.temperature import matched_temperature, output_objectives, truth_histogram
 from robustness.trust import check_trust
-from robustness.trust_table import trust_frame
+from robustness.trust_table import curves_frame, trust_frame
 from tests.callbacks.toy import ToyModule, loader, slices, train_loader, trainer, val_loader
 from tests.places import NewLogger, Place
 from tracking.logger import RunLogger
-from tracking.reading import StoredRun, fetch_maps, fetch_spread, fetch_trust, list_runs
+from tracking.reading import (
+    StoredRun,
+    fetch_maps,
+    fetch_spread,
+    fetch_trust,
+    fetch_trust_curves,
+    list_runs,
+)
 
 CPU = torch.device("cpu")
 
@@ -38,7 +48,7 @@ def looking(
     *methods: Attribution,
     **settings: Any,  # noqa: ANN401 (the callback's own)
 ) -> SaliencyCallback:
-    chosen = {"batch_size": 16, "cases": 0, "trust": False, **settings}
+    chosen = {"batch_size": 16, "cases": 0, "trust": 0, **settings}
     return SaliencyCallback(list(methods) or [Gradient()], **chosen)
 
 
@@ -195,10 +205,10 @@ def test_verdicts_are_those_of_the_checks(place: Place, new_logger: NewLogger) -
     data = slices(["a", "b"])
     module, logger = ToyModule(), new_logger()
     methods: tuple[Attribution, ...] = (Occlusion(), Gradient())
-    callback = looking(*methods, cases=2, trust=True, seed=3)
+    callback = looking(*methods, cases=2, trust=2, seed=3)
     run = evaluated(module, logger, callback, loader(data))
     batch = sampled(module, data, cases=2)
-    verdicts = [
+    checked = [
         check_trust(
             module,
             batch,
@@ -209,9 +219,16 @@ def test_verdicts_are_those_of_the_checks(place: Place, new_logger: NewLogger) -
         )[method.name]
         for method in methods
     ]
+    verdicts = [one.verdict for one in checked]
     found = fetch_trust(run, "val")
     assert found is not None
-    pd.testing.assert_frame_equal(found, trust_frame(verdicts, {}))
+    weights = weights_sha256(module)
+    expected = trust_frame(verdicts, {}, explained="sum of p", checkpoint_sha256=weights)
+    pd.testing.assert_frame_equal(found, expected)
+    curves = fetch_trust_curves(run, "val")
+    assert curves is not None
+    expected = curves_frame([one.evidence for one in checked])
+    pd.testing.assert_frame_equal(curves, expected, atol=1e-9)
     assert run.metrics["val/trust/gradient/stable"] == verdicts[1].stable
 
 
@@ -230,7 +247,7 @@ class SmoothToy(ToyModule):
 def test_a_method_that_cannot_work_with_the_network_costs_the_others_nothing(
     place: Place, new_logger: NewLogger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    callback = looking(GuidedBackprop(), Gradient(), cases=1, trust=True)
+    callback = looking(GuidedBackprop(), Gradient(), cases=1, trust=2)
     run = evaluated(SmoothToy(), new_logger(), callback)
     (one,) = fetch_maps(run, "val")
     assert one.methods.tolist() == ["gradient"]
@@ -279,16 +296,17 @@ def test_without_a_run_it_says_so_and_goes_on(capsys: pytest.CaptureFixture[str]
 def test_what_is_coming_is_said_before(
     place: Place, new_logger: NewLogger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evaluated(ToyModule(), new_logger(), looking(cases=2, trust=True))
+    evaluated(ToyModule(), new_logger(), looking(cases=2, trust=2))
     out = capsys.readouterr().out
     assert "Spread on val: gradient of 12 slices" in out
-    assert "Maps: 1 method on 2 slices, each checked" in out
+    assert re.search(r"Maps: 1 method on 2 slices, checked on 2, about \d+ s", out)
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"cases": -1}, ["--saliency.cases", "-1", "0 or more"]),
+        ({"trust": -1}, ["--saliency.trust", "-1", "0 or more"]),
         ({"batch_size": 8}, ["--saliency.batch_size", "8", "16 or more"]),
         ({"spread": ("occlusion",)}, ["--saliency.spread", "occlusion", "gradient"]),
     ],
@@ -309,6 +327,51 @@ def test_an_objective_that_there_is_not_is_refused_before_training(new_logger: N
     runner = trainer(looking(explained="frozn"), RunState(), logger=logger)
     with pytest.raises(InputError, match=r"--saliency.explained: .*did you mean frozen"):
         runner.fit(ToyModule(), train_loader(), val_loader())
+
+
+def test_a_layer_that_there_is_not_is_refused_before_training(new_logger: NewLogger) -> None:
+    runner = trainer(
+        looking(Gradient(), GradCam(layer="network.44")), RunState(), logger=new_logger()
+    )
+    with pytest.raises(InputError, match=r"layer of grad_cam: found network.44 .*network.4"):
+        runner.fit(ToyModule(), train_loader(), val_loader())
+
+
+def test_more_cases_can_be_checked_than_are_pictured(place: Place, new_logger: NewLogger) -> None:
+    run = evaluated(ToyModule(), new_logger(), looking(cases=1, trust=3))
+    assert [one.case for one in fetch_maps(run, "val")] == ["v0"]
+    trust = fetch_trust(run, "val")
+    assert trust is not None
+    assert trust["slices"].tolist() == [3]
+    other = evaluated(ToyModule(), new_logger(), looking(cases=0, trust=2))
+    assert fetch_maps(other, "val") == []
+    trust = fetch_trust(other, "val")
+    assert trust is not None
+    assert trust["slices"].tolist() == [2]
+
+
+def test_old_verdicts_do_not_outlive_new_maps(place: Place, new_logger: NewLogger) -> None:
+    logger, module = new_logger(), ToyModule()
+    evaluated(module, logger, looking(cases=1, trust=2))
+    run = evaluated(module, logger, looking(cases=1, explained="truth"))
+    trust = fetch_trust(run, "val")
+    assert trust is not None
+    assert len(trust) == 0
+
+
+def test_the_measure_of_the_claim_is_logged_case_by_case_once(
+    place: Place, new_logger: NewLogger
+) -> None:
+    logger = new_logger()
+    trained(logger, looking(every_n_epochs=1), epochs=2)
+    history = place.stored(str(logger.version)).metrics[
+        "val/spread_by_case/gradient/probability/effective_pixels"
+    ]
+    means = case_means(spread_of(logger).frame)
+    wanted = means[(means["output"] == "probability") & (means["measure"] == "effective_pixels")]
+    assert [step for step, _ in history] == [0, 1, 2]
+    found = [float.fromhex(value) for _, value in history]
+    assert found == pytest.approx(wanted["value"].tolist(), rel=1e-12)
 
 
 def test_maps_are_stored_for_pictures_of_all_runs(place: Place, new_logger: NewLogger) -> None:

@@ -1,5 +1,6 @@
 """Made attribution maps of a made slice."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,5 +37,7 @@ def made_maps(
         methods=np.array(methods),
         units=np.array([kind.unit.replace("{}", WORDS) for kind in kinds]),
         signed=np.array([kind.signed for kind in kinds]),
+        settings=np.array([json.dumps({**kind.settings(), "seed": 0}) for kind in kinds]),
+        checkpoint_sha256="c" * 64,
         maps=np.stack(maps).astype(np.float32),
     )

@@ -21,7 +21,7 @@ QUICK: Mapping[str, Mapping[str, object]] = {
     "smoothgrad": {"samples": 3},
     "integrated_gradients": {"steps": 4},
     "occlusion": {"window": 6, "stride": 5},
-    "lime": {"samples": 12, "cell": 6},
+    "lime": {"samples": 20, "cell": 6},
 }
 
 
@@ -166,12 +166,13 @@ def test_padding_adds_nothing_unless_it_is_asked_for(name: str) -> None:
         ("integrated_gradients", {"steps": 0}, "steps is 0"),
         ("integrated_gradients", {"baseline": float("nan")}, "baseline is nan"),
         ("deeplift", {"baseline": float("inf")}, "baseline is inf"),
-        ("occlusion", {"window": 0}, "window is 0"),
+        ("occlusion", {"window": -1}, "window is -1, expected a finite number of 0 or more"),
+        ("occlusion", {"stride": -1}, "stride is -1, expected a finite number of 0 or more"),
         ("occlusion", {"window": 4, "stride": 5}, "stride is 5, expected at most the window, 4"),
         ("occlusion", {"baseline": float("nan")}, "baseline is nan"),
         ("lime", {"superpixels": "felzenszwalb"}, "superpixels is felzenszwalb"),
         ("lime", {"samples": 1}, "samples is 1"),
-        ("lime", {"cell": 0}, "cell is 0"),
+        ("lime", {"cell": -1}, "cell is -1, expected a finite number of 0 or more"),
         ("lime", {"ridge": 0.0}, "ridge is 0.0, expected a finite number above 0"),
         ("lime", {"width": float("nan")}, "width is nan"),
         ("lime", {"baseline": float("nan")}, "baseline is nan"),

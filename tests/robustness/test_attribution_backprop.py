@@ -1,6 +1,7 @@
 """DeepLIFT and guided backpropagation: by hand, captum's, reused and functional activations."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -48,6 +49,19 @@ class ActivePool(nn.Module):
         pooled = functional.max_pool2d((3 * image - 1).relu(), 2)
         scaled: Tensor = functional.interpolate(pooled, scale_factor=2.0)
         return scaled
+
+
+class Strongest(nn.Module):
+    """The brightest of the image's channels at each pixel."""
+
+    def __init__(self, axes: int | tuple[int, ...], *, keepdim: bool) -> None:
+        super().__init__()
+        self.axes = axes
+        self.keepdim = keepdim
+
+    def forward(self, image: Tensor) -> Tensor:
+        strongest = (3 * image).amax(self.axes, keepdim=self.keepdim)
+        return strongest if self.keepdim else strongest[:, None]
 
 
 class Chosen(nn.Module):
@@ -250,3 +264,55 @@ def test_a_compiled_module_is_refused(name: str) -> None:
     for network in (compiled, inside):
         with pytest.raises(ValueError, match="is compiled, so that its activations cannot be seen"):
             explain(made(name), network, batch_for(network), logit_sum)
+
+
+@pytest.mark.parametrize("keepdim", [True, False])
+def test_a_maximum_of_channels_is_shared_out_as_a_pool_s(keepdim: bool) -> None:
+    """What the rule says, channel by channel; each pixel's contributions add up."""
+    network = Strongest(1, keepdim=keepdim)
+    batch = batch_for(network, channels=3)
+    level = 0.4
+    found = explain(DeepLift(level, valid_only=False), network, batch, logit_sum)
+    image, expected = batch.image, torch.zeros_like(batch.image)
+    # All channels of the baseline are as bright: its first one is the maximum.
+    for place in np.ndindex(len(image), *image.shape[2:]):
+        pixel = image[place[0], :, place[1], place[2]]
+        now = int(pixel.argmax())
+        rise = 3 * float(pixel[now]) - 3 * level
+        expected[place[0], now if rise > 0 else 0, place[1], place[2]] = rise
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found.sum(dim=1), 3 * (image.amax(dim=1) - level))
+
+
+def test_a_maximum_that_moves_pays_both_entries() -> None:
+    """Image (1, 5) over (3, 2) by channels: 5 - 3 goes to the second, which rose by 3."""
+    network = _Over(torch.tensor([3.0, 2.0]))
+    batch = batch_for(network, 1, channels=2)
+    image = torch.tensor([1.0, 5.0]).reshape(1, 2, 1, 1).expand_as(batch.image).clone()
+    rising = explain(
+        DeepLift(valid_only=False), network, replace(batch, image=image - network.start), logit_sum
+    )
+    torch.testing.assert_close(rising[0, :, 3, 4], torch.tensor([0.0, 2.0]))
+    # The other way it falls by 2: the entry that was the maximum at the image of before gets it.
+    image = torch.tensor([1.0, 2.5]).reshape(1, 2, 1, 1).expand_as(batch.image).clone()
+    falling = explain(
+        DeepLift(valid_only=False), network, replace(batch, image=image - network.start), logit_sum
+    )
+    torch.testing.assert_close(falling[0, :, 3, 4], torch.tensor([-0.5, 0.0]))
+
+
+class _Over(nn.Module):
+    """The maximum of two channels, which are ``start`` where the image is 0."""
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        self.start = start.reshape(1, 2, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (image + self.start).amax(1, keepdim=True)
+
+
+def test_a_maximum_over_several_axes_has_no_rule() -> None:
+    network = Strongest((2, 3), keepdim=True)
+    with pytest.raises(ValueError, match="deeplift: amax over 2 axes in the network has no rule"):
+        explain(DeepLift(), network, batch_for(network, channels=2), logit_sum)

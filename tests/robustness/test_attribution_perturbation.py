@@ -1,14 +1,19 @@
 """Occlusion and LIME: networks whose answer is known, and captum's occlusion."""
 
+import resource
+import sys
+from time import process_time
+
+import numpy as np
 import pytest
 import torch
 from captum.attr import Occlusion as CaptumOcclusion
 from torch import Tensor, nn
 
 from robustness.attribution import explain
-from robustness.attribution_perturbation import Lime, Occlusion
+from robustness.attribution_perturbation import Lime, Occlusion, default_side
 from robustness.objectives import logit_sum, probability_sum
-from robustness.superpixels import grid_cells, slic
+from robustness.superpixels import ROUNDS, grid_cells, slic
 from tests.robustness.toy_layers import Layered, Scored, batch_for, rows_of
 
 
@@ -65,6 +70,50 @@ def test_a_window_larger_than_the_image_is_refused() -> None:
     network = OnePixel()
     with pytest.raises(ValueError, match="window is 17, expected at most the image's side, 16"):
         explain(Occlusion(17, 4), network, batch_for(network), logit_sum)
+
+
+@pytest.mark.parametrize(
+    ("size", "side"),
+    [((64, 64), 8), ((65, 65), 9), ((512, 512), 64), ((16, 16), 4), ((64, 256), 16)],
+)
+def test_sides_grow_with_the_slice(size: tuple[int, int], side: int) -> None:
+    assert default_side(*size) == side
+    count = len(grid_cells(torch.zeros(1, 1, *size), side).unique())
+    assert count == (16 if size == (16, 16) else 64)
+    assert Occlusion().passes(*size) == Occlusion(side, side // 2).passes(*size)
+    assert Occlusion(stride=3).passes(*size) == Occlusion(side, 3).passes(*size)
+    assert Occlusion(6).passes(*size) == Occlusion(6, 3).passes(*size)
+
+
+def test_defaults_are_those_sides() -> None:
+    network = Layered().eval()
+    batch = batch_for(network, 2, size=40)
+    for default, said in ((Occlusion(), Occlusion(5, 2)), (Lime(), Lime(cell=5))):
+        found, expected = (
+            explain(method, network, batch, probability_sum) for method in (default, said)
+        )
+        assert torch.equal(found, expected)
+    assert Occlusion(window=1).passes(8, 8) == Occlusion(1, 1).passes(8, 8)
+
+
+def test_a_stride_beyond_the_default_window_is_refused() -> None:
+    network = OnePixel()
+    with pytest.raises(ValueError, match="stride is 5, expected at most the window, 4"):
+        explain(Occlusion(stride=5), network, batch_for(network), logit_sum)
+
+
+def test_more_superpixels_than_half_the_samples_are_refused() -> None:
+    network = Layered().eval()
+    batch = batch_for(network)
+    with pytest.raises(
+        ValueError,
+        match="lime: the number of superpixels with cell 4 is 16, expected at most half the "
+        "samples, 15; raise cell or samples",
+    ):
+        explain(Lime(samples=31), network, batch, logit_sum)
+    assert bool(explain(Lime(samples=32), network, batch, logit_sum).any())
+    with pytest.raises(ValueError, match="with cell 1 is 256, expected at most half the samples"):
+        explain(Lime(cell=1), network, batch, logit_sum)
 
 
 @pytest.mark.parametrize("superpixels", ["grid", "slic"])
@@ -135,3 +184,67 @@ def test_superpixels_do_not_depend_on_other_slices_or_on_the_scale() -> None:
         assert torch.equal(slic(image, grid_cells(image, 4))[0], labels[row])
     scaled = slic(batch.image * 4, grid_cells(batch.image, 4))
     assert torch.equal(scaled, labels)
+
+
+def _slic_by_loops(
+    image: np.ndarray, cell: int, compactness: float = 0.3, *, everywhere: bool = False
+) -> np.ndarray:
+    """Pixel by pixel over the squares around its own, or over all squares."""
+    _, height, width = image.shape
+    down, across = -(-height // cell), -(-width // cell)
+    span = float(image.max() - image.min()) or 1.0
+    side = (height * width / (down * across)) ** 0.5
+    points = {
+        (row, column): np.array(
+            [*(image[:, row, column] / span), *(compactness * np.array([row, column]) / side)]
+        )
+        for row in range(height)
+        for column in range(width)
+    }
+    labels = {(row, column): row // cell * across + column // cell for row, column in points}
+    start = dict(labels)
+    centres: dict[int, np.ndarray] = {}
+    for _ in range(ROUNDS):
+        for label in range(down * across):
+            inside = [points[place] for place in points if labels[place] == label]
+            if inside:
+                centres[label] = np.mean(inside, axis=0)
+        for place, point in points.items():
+            row, column = divmod(start[place], across)
+            candidates = [
+                label
+                for label in centres
+                if everywhere
+                or (abs(label // across - row) <= 1 and abs(label % across - column) <= 1)
+            ]
+            labels[place] = min(candidates, key=lambda one: ((point - centres[one]) ** 2).sum())
+    return np.array([[labels[row, column] for column in range(width)] for row in range(height)])
+
+
+@pytest.mark.parametrize(("size", "cell"), [((13, 18), 4), ((16, 9), 3), ((7, 7), 8)])
+def test_superpixels_are_those_of_loops(size: tuple[int, int], cell: int) -> None:
+    draw = torch.Generator().manual_seed(sum(size))
+    image = torch.rand(2, 2, *size, generator=draw, dtype=torch.float64)
+    labels = slic(image, grid_cells(image, cell))
+    for row in range(2):
+        assert np.array_equal(labels[row].numpy(), _slic_by_loops(image[row].numpy(), cell))
+
+
+def test_neighbours_are_enough_where_places_weigh_more() -> None:
+    draw = torch.Generator().manual_seed(3)
+    image = torch.rand(1, 1, 20, 20, generator=draw, dtype=torch.float64)
+    cells = grid_cells(image, 4)
+    labels = slic(image, cells, compactness=1.5)
+    assert float((labels != cells).double().mean()) > 0.1
+    everywhere = _slic_by_loops(image[0].numpy(), 4, 1.5, everywhere=True)
+    assert np.array_equal(labels[0].numpy(), everywhere)
+
+
+def test_large_slices_take_neither_long_nor_much_memory() -> None:
+    image = torch.rand(1, 1, 512, 512, generator=torch.Generator().manual_seed(0))
+    unit = 1 if sys.platform == "darwin" else 1024
+    for cell in (8, 64):
+        held, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, process_time()
+        slic(image, grid_cells(image, cell))
+        assert process_time() - start < 2 * torch.get_num_threads()
+        assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) * unit < 500e6

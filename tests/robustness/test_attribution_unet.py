@@ -1,21 +1,24 @@
 """Attribution of the U-Nets that runs train, the house's own and MONAI's."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from time import process_time
 
 import pytest
 import torch
 from monai.networks.nets.attentionunet import AttentionUnet
 from monai.networks.nets.basic_unet import BasicUNet
-from torch import nn
+from torch import Tensor, nn
 
+from lightning_module.module import SegmentationModule
 from lightning_module.unet import UNet
+from robustness.attack import AttackBatch
 from robustness.attribution import METHODS, explain
 from robustness.attribution_backprop import DeepLift
 from robustness.attribution_gradients import IntegratedGradients
 from robustness.attribution_method import Attribution
 from robustness.explained import explained
-from robustness.objectives import logit_sum
+from robustness.objectives import OBJECTIVES, logit_sum
 from tests.robustness.toy_layers import batch_for, made
 
 Make = Callable[[], nn.Module]
@@ -75,6 +78,75 @@ def test_grad_cam_takes_the_end_of_the_deepest_level() -> None:
     )
     assert torch.equal(by_rule, named)
     assert bool(by_rule.any())
+
+
+@pytest.fixture(scope="module")
+def exclusive() -> SegmentationModule:
+    """The module that runs train, with three classes of which none may overlap."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        module = SegmentationModule(
+            class_names=["a", "b", "c"], outputs="softmax", channels=(4, 8, 16, 16), loss="ce"
+        )
+        module.train()
+        with torch.no_grad():
+            for _ in range(10):
+                module(torch.rand(4, 1, 32, 32))
+            # Leads that are told apart, so that image and baseline differ in who is the strongest.
+            for parameter in module.network.head.parameters():
+                parameter.mul_(5)
+    return module.eval()
+
+
+@pytest.mark.parametrize("what", ["all", "frozen", "bce"])
+@pytest.mark.parametrize("name", ["deeplift", "integrated_gradients"])
+def test_contributions_add_up_behind_a_softmax(
+    name: str, what: str, exclusive: SegmentationModule
+) -> None:
+    batch = _exclusive_batch(exclusive)
+    objective = explained(what, batch)
+    contributions = explain(made(name), exclusive, batch, objective).flatten(1)
+    blank = torch.zeros_like(batch.image)
+    expected = batch.value(objective, batch.image) - batch.value(objective, blank)
+    gap = (contributions.sum(dim=1) - expected).abs()
+    assert bool((gap <= 0.01 * expected.abs()).all())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_works_behind_a_softmax(name: str, exclusive: SegmentationModule) -> None:
+    batch = _exclusive_batch(exclusive)
+    found = explain(made(name), exclusive, batch, explained("all", batch))
+    assert found.shape == batch.image.shape
+    assert bool(found.flatten(1).any(dim=1).all())
+
+
+def test_a_plain_gradient_is_right_for_the_strongest_rival(exclusive: SegmentationModule) -> None:
+    """Who is the strongest is frozen: guided backpropagation gives the same map."""
+    batch = _exclusive_batch(exclusive)
+    rivals = []
+    with torch.no_grad():
+        outputs = exclusive.network(batch.image)
+        for index in range(1, 4):
+            others = outputs.clone()
+            others[:, index] = -torch.inf
+            rivals.append(others.argmax(dim=1))
+    chosen = torch.stack(rivals, dim=1)
+
+    def frozen(image: Tensor) -> Tensor:
+        found: Tensor = exclusive.network(image)
+        return found[:, 1:] - found.gather(1, chosen)
+
+    maps = [
+        explain(made("guided_backprop"), exclusive, replace(batch, forward=forward), logit_sum)
+        for forward in (exclusive, frozen)
+    ]
+    torch.testing.assert_close(maps[0], maps[1])
+    assert bool(maps[0].any())
+
+
+def _exclusive_batch(module: SegmentationModule) -> AttackBatch:
+    batch = batch_for(module, 3, classes=3, size=32)
+    return replace(batch, objectives=OBJECTIVES)
 
 
 @pytest.mark.parametrize(

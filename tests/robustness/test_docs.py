@@ -19,7 +19,7 @@ from robustness.report_card import checks_table
 from robustness.spread import BAND, measure_names
 from robustness.stability import stability
 from robustness.temperature import OUTPUTS
-from robustness.trust import TrustThresholds
+from robustness.trust import FEW, TrustThresholds
 from robustness.values import VALUES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -75,4 +75,5 @@ def test_measures_and_checks_are_listed() -> None:
     assert f"at most {thresholds.randomised} in size" in SALIENCY
     assert f"rank correlation of {thresholds.stable} or more" in SALIENCY
     noise = inspect.signature(stability).parameters["noise"].default
-    assert f"noise of {noise / 0.2:.0%} of the range" in SALIENCY.replace(" %", "%")
+    assert f"noise of {noise:.0%} of the slice's range" in SALIENCY.replace(" %", "%")
+    assert f"fewer than {FEW} tell little" in SALIENCY

@@ -82,16 +82,16 @@ def flip_weighed(maps_of: str) -> Flipping:
     batch = batch_of(weighed)
     # What each pixel adds to the sum of a linear network's outputs.
     truth = batch.gradient("logit_sum") * batch.image
-    maps = {"best": truth, "worst": -truth, "flat": torch.zeros_like(truth)}[maps_of]
+    maps = {"best": truth, "worst": -truth}[maps_of]
     return pixel_flipping(batch, maps, logit_sum, steps=10, baseline=0.0)
 
 
 def test_no_order_beats_that_of_a_linear_network() -> None:
-    best, worst, flat = (flip_weighed(name) for name in ("best", "worst", "flat"))
+    best, worst = (flip_weighed(name) for name in ("best", "worst"))
     assert bool((best.deletion_gain > 0.05).all())
     assert bool((best.insertion_gain > 0.05).all())
     assert bool((worst.deletion_gain < -0.05).all())
-    for curves in (worst.ranked, flat.ranked, best.at_random):
+    for curves in (worst.ranked, best.at_random):
         assert bool((best.ranked.deletion <= curves.deletion + 1e-6).all())
         assert bool((best.ranked.insertion >= curves.insertion - 1e-6).all())
 
@@ -175,3 +175,38 @@ def test_what_makes_no_sense_is_refused() -> None:
         pixel_flipping(batch, batch.image, logit_sum, steps=0)
     with pytest.raises(ValueError, match="maps: found shape"):
         pixel_flipping(batch, batch.image[:2], logit_sum)
+
+
+def test_equal_values_are_flipped_in_a_random_order() -> None:
+    """Of a map of two values all high ones come first, and rows do not decide among them."""
+    seen: list[Tensor] = []
+
+    def forward(image: Tensor) -> Tensor:
+        seen.append(image.clone())
+        return weighed(image)
+
+    batch = batch_of(forward)
+    high = batch.valid & (torch.arange(12) % 2 == 0)[:, None]
+    pixel_flipping(batch, high.float(), logit_sum, steps=10, baseline=0.7)
+    first = seen[2]  # after the clean and the blank slices
+    for row in range(4):
+        flipped = torch.nonzero((first[row] != batch.image[row]).flatten()).flatten()
+        places = torch.nonzero(high[row].flatten()).flatten()
+        assert 0 < len(flipped) < len(places)
+        assert set(flipped.tolist()) < set(places.tolist())
+        assert flipped.tolist() != places[: len(flipped)].tolist()
+        # All over the high ones: in both halves of them.
+        assert int(flipped.min()) < int(places[len(places) // 2]) < int(flipped.max())
+
+
+def test_a_map_that_is_the_same_everywhere_has_no_order() -> None:
+    batch = batch_of(weighed)
+    for level in (0.0, 0.3):
+        flat = torch.full_like(batch.image, level)
+        found = pixel_flipping(batch, flat, logit_sum, steps=4)
+        assert bool(found.deletion_gain.isnan().all())
+        assert bool(found.insertion_gain.isnan().all())
+    some = batch.image.clone()
+    some[1] = 0
+    found = pixel_flipping(batch, some, logit_sum, steps=4)
+    assert found.deletion_gain.isnan().tolist() == [False, True, False, False]

@@ -1,9 +1,12 @@
 import copy
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_module.stored_network import StoredNetwork
 from robustness.objectives import probability_sum
 from robustness.randomisation import Maps, cascade, randomise, weight_layers
 from robustness.saliency import input_gradient
@@ -18,6 +21,22 @@ def gradient_of(network: nn.Module) -> Maps:
         return input_gradient(network, probability_sum, image, BATCH["mask"], BATCH["valid"])
 
     return maps
+
+
+class Scaled(nn.Module):
+    """A weight that is no module's but the network's, beside modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((1, 4, 1, 1), 2.0))
+        self.first = nn.Conv2d(1, 4, kernel_size=3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.last = nn.Conv2d(4, 1, kernel_size=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = (self.norm(self.first(image)) * self.scale).relu()
+        logits: Tensor = self.last(features)
+        return logits
 
 
 class Shuffled(nn.Module):
@@ -47,6 +66,24 @@ def trained(network: Shuffled) -> Shuffled:
         for parameter in network.parameters():
             parameter.add_(0.1)
     return network
+
+
+def stored(network: nn.Module, kind: str, folder: Path) -> StoredNetwork:
+    """The network from a file, as the command line reads it."""
+    network.eval()
+    path = folder / ("net.pt2" if kind == "export" else "net.pt")
+    with warnings.catch_warnings():
+        # torch deprecates TorchScript; the files that exist are still read.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        if kind == "script":
+            torch.jit.save(torch.jit.script(network), path)  # type: ignore[no-untyped-call]
+        elif kind == "trace":
+            torch.jit.save(torch.jit.trace(network, IMAGE), path)  # type: ignore[no-untyped-call]
+        else:
+            size = {0: torch.export.Dim("batch", min=1, max=512)}
+            program = torch.export.export(network, (IMAGE,), dynamic_shapes=(size,))
+            torch.export.save(program, path)
+    return StoredNetwork(1, 1, str(path))
 
 
 def test_layers_stand_in_the_order_of_use() -> None:
@@ -147,6 +184,96 @@ def test_a_gradient_changes_and_a_picture_of_the_image_does_not() -> None:
     torch.testing.assert_close(drawn.ssim, torch.ones_like(drawn.ssim))
     assert bool((learned.spearman[-1].abs() < 0.5).all())
     assert bool((learned.ssim[-1] < 0.9).all())
+
+
+@pytest.mark.parametrize("kind", ["script", "trace", "export"])
+def test_a_stored_network_forgets_layer_by_layer(kind: str, tmp_path: Path) -> None:
+    """Layers stand as they were declared, and end with the weights of the network itself."""
+    network = trained(Shuffled())
+    found = stored(network, kind, tmp_path)
+    torch.testing.assert_close(found(IMAGE), network(IMAGE))
+    before = copy.deepcopy(found.state_dict())
+    seen: list[dict[str, Tensor]] = []
+
+    def maps(image: Tensor) -> Tensor:
+        seen.append({name: one.clone() for name, one in found.state_dict().items()})
+        return gradient_of(found)(image)
+
+    similar = cascade(found, maps, IMAGE, seed=3)
+    declared = [
+        layer[0].removeprefix("program.").split(".")[0]
+        for layer in reversed(weight_layers(found, IMAGE[:1]))
+    ]
+    unused = [] if "unused" not in declared else ["unused"]
+    assert declared == ["first", "up", *unused, "last"]
+    assert [name.removeprefix("program.").split(".")[0] for name in similar.layers] == declared
+    assert similar.spearman.shape == (len(declared), len(IMAGE))
+    assert bool((similar.spearman[-1].abs() < 0.5).all())
+    changed = [
+        {key for key in before if not torch.equal(state[key], before[key])} for state in seen
+    ]
+    assert not changed[0]
+    assert {key.split(".")[1] for key in changed[1]} == {"first"}
+    # Its count of batches is a number of the norm that no map depends on.
+    assert {key for key in before if "num_batches" not in key} == changed[-1] - {
+        key for key in before if "num_batches" in key
+    }
+    assert all(torch.equal(found.state_dict()[key], value) for key, value in before.items())
+    for kept, expected in (("running_mean", 0.0), ("running_var", 1.0)):
+        assert seen[-1][f"program.norm.{kept}"].tolist() == [expected] * 4
+    last = seen[-1]["program.first.weight"]
+    assert float(last.abs().max()) <= (6 / 9) ** 0.5
+    assert float(seen[-1]["program.first.bias"].abs().max()) == 0
+
+
+def test_scripts_forget_the_slopes_of_prelu(tmp_path: Path) -> None:
+    found = stored(trained(Shuffled()), "script", tmp_path)
+    for name, module in found.named_modules():
+        randomise(module, name, seed=3)
+    assert found.state_dict()["program.slope.weight"].tolist() == [0.25] * 4
+
+
+def test_an_exported_network_s_own_weight_is_not_all_there_is(tmp_path: Path) -> None:
+    found = stored(Scaled(), "export", tmp_path)
+    names = [layer[0] for layer in weight_layers(found, IMAGE[:1])]
+    assert names == [f"program.{name}" for name in ("scale", "first.weight", "last.weight")]
+    similar = cascade(found, gradient_of(found), IMAGE)
+    assert similar.layers == tuple(reversed(names))
+
+
+def test_maps_that_are_given_are_not_drawn_again() -> None:
+    network = trained(Shuffled()).eval()
+    calls: list[Tensor] = []
+
+    def maps(image: Tensor) -> Tensor:
+        calls.append(gradient_of(network)(image))
+        return calls[-1]
+
+    expected = cascade(network, maps, IMAGE)
+    assert len(calls) == 4
+    given = calls[0]
+    calls.clear()
+    found = cascade(network, maps, IMAGE, trained=given)
+    assert len(calls) == 3
+    assert torch.equal(found.spearman, expected.spearman)
+    assert torch.equal(found.ssim, expected.ssim)
+    other = cascade(network, maps, IMAGE, trained=given.flip(3))
+    assert not torch.equal(other.spearman, expected.spearman)
+
+
+def test_slices_smaller_than_the_window_have_no_structure_but_ranks() -> None:
+    network = ConvNet()
+    image = IMAGE[:, :, :8, :8]
+
+    def maps(image: Tensor) -> Tensor:
+        return input_gradient(
+            network, probability_sum, image, BATCH["mask"][..., :8, :8], BATCH["valid"][..., :8, :8]
+        )
+
+    found = cascade(network, maps, image)
+    assert bool(found.ssim.isnan().all())
+    assert found.ssim.shape == found.spearman.shape
+    assert not bool(found.spearman.isnan().any())
 
 
 def test_it_works_inside_inference_mode() -> None:

@@ -219,9 +219,10 @@ def test_sound_methods_forget_with_the_network_and_edges_do_not(
         return edge_strength(batch.image, batch.valid)
 
     methods = {"gradient": gradient, "edges": edges}
-    verdicts = check_trust(
+    checked = check_trust(
         network, largest, methods, OBJECTIVES["probability_sum"], by_magnitude=list(methods)
     )
+    verdicts = {name: one.verdict for name, one in checked.items()}
     assert "randomised" not in verdicts["gradient"].failed
     assert verdicts["gradient"].randomised < 0.5 < verdicts["edges"].randomised
     assert "randomised" in verdicts["edges"].failed

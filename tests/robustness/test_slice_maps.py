@@ -1,5 +1,7 @@
 """Maps of a few slices by several methods, and what becomes of a method that cannot work."""
 
+import json
+
 import numpy as np
 import torch
 from torch import nn
@@ -9,8 +11,9 @@ from robustness.attribution_backprop import DeepLift, GuidedBackprop
 from robustness.attribution_gradients import Gradient
 from robustness.attribution_layers import GradCam
 from robustness.explained import explained
-from robustness.slice_maps import explain_slices, slice_maps, whole_batch
+from robustness.slice_maps import check_method, explain_slices, slice_maps, whole_batch
 from robustness.snapshots import LargestSlices, SliceSample
+from robustness.trust import Checked
 from tests.robustness.toy import CPU, ConvNet, batches_of, make_slices
 
 
@@ -25,10 +28,10 @@ def test_maps_are_those_of_the_method_slice_by_slice() -> None:
     network, chosen = ConvNet(1, 2).eval(), samples()
     batch = whole_batch(network, chosen, CPU)
     found = [
-        explain_slices(network, batch, method, what="frozen", trust=False)
+        explain_slices(network, batch, method, what="frozen", seed=5)
         for method in (GradCam(), Gradient())
     ]
-    maps = slice_maps(batch, chosen, found, "frozen")
+    maps = slice_maps(batch, chosen, found, "frozen", "c" * 64)
     assert [(one.case, one.slice_index) for one in maps] == [
         (sample.case, sample.slice_index) for sample in chosen
     ]
@@ -40,6 +43,8 @@ def test_maps_are_those_of_the_method_slice_by_slice() -> None:
     first = maps[0]
     assert first.methods.tolist() == ["grad_cam", "gradient"]
     assert first.signed.tolist() == [False, True]
+    assert first.checkpoint_sha256 == "c" * 64
+    assert json.loads(first.settings[0]) == {**GradCam().settings(), "seed": 5}
     assert first.units.tolist() == [
         "sum of p in the clean prediction",
         "d(sum of p in the clean prediction) / d(intensity)",
@@ -57,11 +62,10 @@ def test_a_method_that_cannot_work_is_named_with_the_reason() -> None:
     chosen = samples()
     batch = whole_batch(network, chosen, CPU)
     guided, lifted = (
-        explain_slices(network, batch, method, trust=False)
-        for method in (GuidedBackprop(), DeepLift())
+        explain_slices(network, batch, method) for method in (GuidedBackprop(), DeepLift())
     )
     assert guided.maps is None
-    assert guided.verdict is None
+    assert guided.checked is None
     assert "gelu" in guided.refused
     assert lifted.refused == ""
     (first, *_) = slice_maps(batch, chosen, [guided, lifted], "all")
@@ -69,10 +73,26 @@ def test_a_method_that_cannot_work_is_named_with_the_reason() -> None:
     assert slice_maps(batch, chosen, [guided], "all") == []
 
 
-def test_a_verdict_comes_where_it_is_asked_for() -> None:
+def test_a_predicted_mask_is_frozen_for_the_checks() -> None:
+    """Under other weights and pixels another region would be explained."""
     network = ConvNet(1, 2).eval()
     batch = whole_batch(network, samples(), CPU)
-    asked = explain_slices(network, batch, Gradient(), trust=True)
-    assert asked.verdict is not None
-    assert asked.verdict.method == "gradient"
-    assert explain_slices(network, batch, Gradient(), trust=False).verdict is None
+    moving, frozen = (
+        check_method(network, batch, Gradient(), what=what) for what in ("predicted", "frozen")
+    )
+    assert isinstance(moving, Checked)
+    assert moving == frozen
+
+
+def test_maps_are_there_although_they_cannot_be_checked() -> None:
+    class Plain(nn.Module):
+        """Has nothing to learn, and nothing to randomise."""
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.cat([image - 0.5, image**2], dim=1)
+
+    batch = whole_batch(Plain(), samples(), CPU)
+    assert explain_slices(Plain(), batch, Gradient()).maps is not None
+    found = check_method(Plain(), batch, Gradient())
+    assert isinstance(found, str)
+    assert found.startswith("not checkable: network: found no weights")

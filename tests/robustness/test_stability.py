@@ -41,10 +41,12 @@ def test_numbers_are_those_of_loops() -> None:
     for row in range(4):
         clean = batch.image[row].double()
         where = batch.valid[row].expand_as(clean)
+        brightness = batch.image[row][where]
+        scale = noise * (brightness.max() - brightness.min())
         ratios, ranks = [], []
         for sample in range(samples):
             drawn = uniforms(counter_hashes(keys, sample, clean.numel()))[row]
-            moved = batch.image[row] + (2 * drawn.reshape(clean.shape) - 1) * noise
+            moved = batch.image[row] + (2 * drawn.reshape(clean.shape) - 1) * scale
             noisy = torch.where(where, moved, batch.image[row])
             change = (squares(noisy) - squares(batch.image[row])).double().norm()
             move = (noisy.double() - clean).norm()
@@ -79,10 +81,16 @@ def test_noise_stays_within_its_bound_and_out_of_the_padding() -> None:
     stability(maps, batch, noise=0.01, samples=3)
     assert torch.equal(seen[0], batch.image)
     assert len(seen) == 4
+    ranges = [float(one[where].max() - one[where].min()) for one, where in _valid(batch)]
     for noisy in seen[1:]:
         move = (noisy - batch.image).abs()
-        assert 0.009 < float(move.max()) <= 0.01 + 1e-6
+        for row, size in enumerate(ranges):
+            assert 0.009 * size < float(move[row].max()) <= 0.01 * size + 1e-7
         assert not bool(move[~batch.valid].any())
+
+
+def _valid(batch: AttackBatch) -> list[tuple[Tensor, Tensor]]:
+    return [(batch.image[row], batch.valid[row].expand_as(batch.image[row])) for row in range(4)]
 
 
 def test_a_map_of_zeros_has_no_stability() -> None:
