@@ -32,4 +32,6 @@ def _print_line(trainer: Trainer, module: LightningModule, splits: tuple[str, ..
     if hasattr(data, "split_cases"):
         cases = [f"{len(data.split_cases(split))} {split}" for split in splits]
         words.insert(0, f"cases: {', '.join(cases)}")
+    if getattr(data, "overlap", False):
+        say(trainer, "Note: every case is in every split (--data.split overlap): no result.")
     say(trainer, "; ".join(words))

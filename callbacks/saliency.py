@@ -58,8 +58,8 @@ class SaliencyCallback(AfterEvaluation):
             of the sums of probabilities, of logits and of probabilities at a matched temperature.
         cases: Of how many cases maps are drawn, the first by name; 0 draws none.
         trust: On how many cases methods are checked, the first by name: by random weights, pixel
-            flipping and noise. It takes about 30 times what their maps take, for a U-Net of 20
-            layers. 0 checks none; fewer than 8 tell little.
+            flipping and noise. It takes 13 times what their maps take. 0 checks none; fewer than 8
+            tell little.
         splits: Where the network is looked at: val (fit and validate), test, both or none.
         every_n_epochs: How often during fit; 0 is after the last epoch only.
         seed: Seed of random numbers, apart from that of the training.

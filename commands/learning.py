@@ -1,4 +1,4 @@
-"""``fit``, ``validate``, ``test``, ``predict``: LightningCLI over the house's module, data and callbacks."""
+"""``fit``, ``validate``, ``test`` and ``predict``: LightningCLI over the house's parts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +29,7 @@ from commands.messages import parser_message
 from commands.quiet import quiet_libraries
 from commands.short_help import ShortHelp
 from datamodules.datamodule import DecathlonDataModule
+from datamodules.splits import OVERLAP
 from errors import InputError
 from lightning_module.module import SegmentationModule
 from tracking.store import project_dir, runs_dir
@@ -260,6 +261,8 @@ class SegStressCLI(LightningCLI):
             "epochs": trainer.max_epochs,
             "max_pixel": chosen.data.max_pixel,
         }
+        if self.datamodule.overlap:
+            params["split"] = OVERLAP
         logger.experiment_name = logger.experiment_name or chosen.data.task
         logger.run_name = logger.run_name or f"{params['loss']} seed {params['seed']}"
         logger.describe(params, {})

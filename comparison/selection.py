@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from datamodules.splits import OVERLAP
 from errors import InputError
 from pictures.style import order_losses
 from robustness.counts import CountsFile
@@ -148,6 +149,10 @@ def choose_runs(
     for run, counts in found:
         if isinstance(counts, str):
             left_out.append(LeftOut(run, counts))
+            continue
+        if run.params.get("split") == OVERLAP:
+            reason = "its splits overlap: it was tested on what it was trained on, and is no result"
+            left_out.append(LeftOut(run, reason))
             continue
         if "loss" not in run.params:
             left_out.append(LeftOut(run, "its loss is unknown: it has no param loss"))

@@ -19,7 +19,14 @@ from datamodules.manifest import CaseRecord, StoreSettings
 from datamodules.preprocessing import SIZE_MULTIPLE
 from datamodules.sampling import OrderedSampler, ShuffledSampler, process_position
 from datamodules.slices import SliceDataset, keep_batch
-from datamodules.splits import Split, check_fold, split_cases
+from datamodules.splits import (
+    OVERLAP,
+    Split,
+    SplitKind,
+    check_fold,
+    overlapping_split,
+    split_cases,
+)
 from datamodules.store import SliceStore, default_cache_dir, open_store
 from datamodules.wrong_input import wrong_input
 
@@ -36,6 +43,8 @@ class DecathlonDataModule(LightningDataModule):
         task: Name of the task's folder, which holds dataset.json, imagesTr and labelsTr.
         fold: Fold that tests, 0 to 4; one eighth of the other cases validates, the rest trains.
         split_seed: Seed that deals the cases out to the folds, apart from all other seeds.
+        split: folds, or overlap: every case in every split, where there are too few for folds; such
+            a run is no result, and no comparison takes it.
         size: Height and width of a slice in pixels, multiples of 8; smaller slices are zero-padded
             at the right and the bottom.
         max_pixel: Value of the brightest voxel of each channel and volume; the darkest becomes 0.
@@ -64,6 +73,7 @@ class DecathlonDataModule(LightningDataModule):
         task: str = "Task04_Hippocampus",
         fold: int = 0,
         split_seed: int = 0,
+        split: SplitKind = "folds",
         size: tuple[int, int] = (64, 64),
         max_pixel: float = 0.2,
         window: tuple[float, float] | None = None,
@@ -110,6 +120,7 @@ class DecathlonDataModule(LightningDataModule):
         self.seed = seed
         self.fold = fold
         self.split_seed = split_seed
+        self.overlap = split == OVERLAP
         self.settings = StoreSettings(
             (size[0], size[1]), float(max_pixel), check_intensities(window, percentiles)
         )
@@ -171,7 +182,11 @@ class DecathlonDataModule(LightningDataModule):
             raise ValueError(message)
         if self._split is None:
             images = {name: record.image_sha256 for name, record in self.store.records.items()}
-            self._split = split_cases(images, fold=self.fold, split_seed=self.split_seed)
+            self._split = (
+                overlapping_split(images)
+                if self.overlap
+                else split_cases(images, fold=self.fold, split_seed=self.split_seed)
+            )
         cases: tuple[str, ...] = getattr(self._split, split)
         return cases
 
@@ -194,7 +209,7 @@ class DecathlonDataModule(LightningDataModule):
             settings.append(self.ignored)
         return {
             "data": _sha256([FINGERPRINT_VERSION, settings, contents]),
-            "split": _sha256([split, self.split_cases(split)]),
+            "split": _sha256([split, self.split_cases(split), *[OVERLAP] * self.overlap]),
         }
 
     def largest_slices(self, split: str, count: int) -> tuple[tuple[str, int], ...]:

@@ -1,18 +1,25 @@
-"""Which cases train, validate and test: five folds by case, drawn with a seed of their own."""
+"""Which cases train, validate and test: five folds by case, drawn with a seed of their own.
+
+Where there are too few cases for folds, all can be in every split: to try things, for no result.
+"""
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from datamodules.wrong_input import wrong_input
 
 FOLDS = 5
+OVERLAP = "overlap"
+# How cases are dealt out: into folds, or all of them into every split.
+SplitKind = Literal["folds", "overlap"]
 VALIDATION_SHARE = 8
 
 
 @dataclass(frozen=True)
 class Split:
-    """Names of the cases of one fold, each sorted; no case is in two of them.
+    """Names of the cases of one fold, each sorted; no case is in two of them, but for overlap.
 
     Attributes:
         train: Cases to train on.
@@ -48,7 +55,8 @@ def split_cases(images: Mapping[str, str], *, fold: int, split_seed: int) -> Spl
             at="dataset.json",
             found=f"{len(groups)} cases with different images",
             expected=f"at least {FOLDS} for {FOLDS} folds",
-            do="add cases",
+            do=f"add cases, or set --data.split {OVERLAP} to try things: every case is then in "
+            "every split, and what comes out is no result",
         )
     ordered = _shuffled(groups.values(), f"{split_seed}")
     test = ordered[fold::FOLDS]
@@ -60,6 +68,16 @@ def split_cases(images: Mapping[str, str], *, fold: int, split_seed: int) -> Spl
         val=_flat(rest[:held_out]),
         test=_flat(test),
     )
+
+
+def overlapping_split(images: Mapping[str, str]) -> Split:
+    """Every case in every split: what comes out says nothing of cases that were not trained on.
+
+    Args:
+        images: Name of each case.
+    """
+    cases = tuple(sorted(images))
+    return Split(train=cases, val=cases, test=cases)
 
 
 def check_fold(fold: int) -> None:

@@ -6,6 +6,7 @@ A method whose maps stay as they were draws the image, not the network.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod, sqrt
 
 import torch
@@ -45,13 +46,14 @@ def cascade(
     seed: int = 0,
     counted: Tensor | None = None,
     trained: Tensor | None = None,
+    most: int | None = None,
 ) -> Cascade:
     """Randomise a network layer by layer from the output down and compare its maps.
 
     After each layer the maps are drawn again, with that layer and all nearer to the output at
     random. The network is in evaluation mode meanwhile, and bit for bit as it was afterwards, even
-    if the method fails. Takes one forward pass and ``layers + 1`` times what the method takes, or
-    ``layers`` times where the maps of the trained network are given.
+    if the method fails. Takes one forward pass and ``steps + 1`` times what the method takes, or
+    ``steps`` times where the maps of the trained network are given; a step is a layer, or several.
 
     Args:
         network: The trained network; it is changed in place for the time of the call.
@@ -62,6 +64,8 @@ def cascade(
             counts all.
         trained: The maps of the trained network, where they are there already; they are not drawn
             again then.
+        most: Of how many steps: where there are more layers, several in a row make one. None draws
+            maps after every layer.
 
     Returns:
         The similarities; NaN where a map is zero (or, for ranks, the same everywhere). SSIM is NaN
@@ -82,14 +86,28 @@ def cascade(
             trained = maps(image)
         before = magnitudes(trained.detach())[:, None]
         ranks, structures = [], []
-        for layer in layers:
-            for name in layer:
-                _randomise_named(network, name, seed)
+        names = []
+        for step in cascade_steps(len(layers), most):
+            for layer in layers[step]:
+                for name in layer:
+                    _randomise_named(network, name, seed)
+            names.append(layers[step][-1][0])
             found = magnitudes(maps(image).detach())[:, None]
             ranks.append(rank_correlation(before, found, counted))
             structures.append(_similarity(before, found))
-    names = tuple(layer[0] for layer in layers)
-    return Cascade(names, torch.stack(ranks), torch.stack(structures))
+    return Cascade(tuple(names), torch.stack(ranks), torch.stack(structures))
+
+
+def cascade_steps(layers: int, most: int | None) -> list[slice]:
+    """Which layers each step of a cascade randomises, in groups of nearly equal size.
+
+    Args:
+        layers: How many there are.
+        most: How many steps there may be; None makes each layer one.
+    """
+    steps = layers if most is None else min(layers, most)
+    ends = [round(layers * step / steps) for step in range(steps + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def weight_layers(network: nn.Module, image: Tensor) -> list[tuple[str, ...]]:

@@ -17,12 +17,14 @@ from robustness.attack import AttackBatch
 from robustness.flipping import Flipping, pixel_flipping
 from robustness.map_agreement import rank_correlation
 from robustness.objectives import Objective
-from robustness.randomisation import Cascade, cascade, weight_layers
+from robustness.randomisation import Cascade, cascade, cascade_steps, weight_layers
 from robustness.spread_table import MapMethod
 from robustness.stability import Stability, stability
 
 # Fewer slices than this tell little: a random order passes the flipping checks by chance too often.
 FEW = 8
+# Steps of the cascade of random layers.
+STEPS = 8
 # Of the slices that tell, so many must gain.
 SHARE = 0.75
 
@@ -198,7 +200,15 @@ def check_trust(
             return method(replace(batch, image=image), objective)
 
         clean = maps(batch.image).detach()
-        layers = cascade(network, maps, batch.image, seed=seed, counted=batch.valid, trained=clean)
+        layers = cascade(
+            network,
+            maps,
+            batch.image,
+            seed=seed,
+            counted=batch.valid,
+            trained=clean,
+            most=STEPS,
+        )
         flipping = pixel_flipping(
             batch, clean, objective, signed=name not in by_magnitude, seed=seed
         )
@@ -217,7 +227,7 @@ def maps_per_check(network: nn.Module, image: Tensor) -> int:
         image: What it is run on, shape ``(1, C, H, W)``.
     """
     samples: int = signature(stability).parameters["samples"].default
-    return 1 + len(weight_layers(network, image)) + samples
+    return 1 + len(cascade_steps(len(weight_layers(network, image)), STEPS)) + samples
 
 
 def _evidence(method: str, layers: Cascade, flipping: Flipping) -> Evidence:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from datamodules.tasks import TASKS
 from robustness.attack import Attack
 from robustness.attribution import METHODS
 from robustness.engine import make_plan
@@ -81,6 +82,14 @@ def test_the_walk_finds_the_folder() -> None:
     assert {"task/hippocampus", "robustness/paper"} <= set(map(name_of, FILES))
     sets = ("paper", "directed", "sparse", "corruptions", "transfer", "full", "quick")
     assert {f"robustness/{one}" for one in sets} <= set(map(name_of, FILES))
+
+
+def test_each_task_of_the_decathlon_has_a_yaml() -> None:
+    for facts in TASKS:
+        data = content(CONF / "task" / f"{facts.name}.yaml")["data"]
+        assert data["task"] == facts.folder
+        window = data.get("window")
+        assert (None if window is None else tuple(window)) == facts.window_hu
 
 
 # Of the paper's attacks each disturbance is one forward pass, and nothing more is to be said.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.datamodule import DecathlonDataModule
-from datamodules.splits import FOLDS, split_cases
+from datamodules.splits import FOLDS, overlapping_split, split_cases
 from errors import InputError
 from tests.datamodules.tiny import refusal
 
@@ -116,3 +116,13 @@ def test_one_case_cannot_be_split(real_data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         data.split_cases("train")
     assert "at least 5" in refusal(caught)
+
+
+def test_overlap_puts_every_case_into_every_split() -> None:
+    split = overlapping_split({"b": "1", "a": "1"})
+    assert split.train == split.val == split.test == ("a", "b")
+
+
+def test_too_few_cases_are_told_of_overlap() -> None:
+    with pytest.raises(InputError, match=r"--data\.split overlap"):
+        split_cases({str(n): str(n) for n in range(4)}, fold=0, split_seed=0)

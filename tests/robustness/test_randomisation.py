@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lightning_module.stored_network import StoredNetwork
+from lightning_module.unet import UNet
 from robustness.objectives import probability_sum
-from robustness.randomisation import Maps, cascade, randomise, weight_layers
+from robustness.randomisation import Maps, cascade, cascade_steps, randomise, weight_layers
 from robustness.saliency import input_gradient
 from tests.robustness.toy import ConvNet, as_batch, make_slices
 
@@ -287,3 +290,24 @@ def test_it_works_inside_inference_mode() -> None:
 def test_a_network_without_weights_is_refused() -> None:
     with pytest.raises(ValueError, match="found no weights"):
         cascade(nn.ReLU(), lambda image: image, IMAGE)
+
+
+@given(st.integers(1, 60), st.integers(1, 12))
+def test_steps_take_every_layer_once_in_groups_of_nearly_equal_size(layers: int, most: int) -> None:
+    steps = cascade_steps(layers, most)
+    assert [layer for step in steps for layer in range(layers)[step]] == list(range(layers))
+    sizes = [step.stop - step.start for step in steps]
+    assert len(sizes) == min(layers, most)
+    assert max(sizes) - min(sizes) <= 1
+    assert cascade_steps(layers, None) == [slice(layer, layer + 1) for layer in range(layers)]
+
+
+def test_few_steps_are_some_of_many() -> None:
+    network = UNet(1, 1, (4, 8)).eval()
+    maps = gradient_of(network)
+    whole, few = cascade(network, maps, IMAGE), cascade(network, maps, IMAGE, most=3)
+    assert len(whole.layers) > len(few.layers) == 3
+    places = [whole.layers.index(name) for name in few.layers]
+    assert places[-1] == len(whole.layers) - 1
+    torch.testing.assert_close(few.spearman, whole.spearman[places])
+    torch.testing.assert_close(few.ssim, whole.ssim[places])
