@@ -25,6 +25,7 @@ COMMANDS = {
     "attack": Command("commands.attack", "attack a run or your own network, or transfer attacks"),
     "explain": Command("commands.explain", "write what a network looks at as volumes"),
     "losses": Command("commands.losses", "list the losses, or check one of your own"),
+    "download": Command("commands.download", "download tasks of the Decathlon"),
     "phantom": Command("commands.phantom", "write a made-up task, to try things without data"),
     "ui": Command("commands.ui", "open the store of runs in the browser"),
 }
