@@ -93,7 +93,7 @@ def _parser() -> CommandParser:
         "JSON file beside it that says how it was made. Files of an earlier call are replaced.",
         "A map says how much each voxel adds to what is explained, slice by slice: the network "
         "sees one slice at a time. Whether a method can be believed on a network is another "
-        "question, which trust checks answer.",
+        "question: what the run's checks said of it stands with the map, or that there were none.",
     )
     what = parser.add_argument_group("which network, one of")
     what.add_argument("--run", help="id of a run, or its first letters: its last epoch")
@@ -163,6 +163,6 @@ def _parser() -> CommandParser:
         "--batch_size",
         type=int,
         default=_BATCH_SIZE,
-        help="slices that go through the network at once (default: %(default)s)",
+        help="most slices that go through the network at once (default: %(default)s)",
     )
     return parser

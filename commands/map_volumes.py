@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from callbacks.evaluating import mendable, objectives_of, weights_sha256
+from callbacks.evaluating import objectives_of, weights_sha256
+from commands.map_trust import stored_marks
 from commands.stored_networks import RestoredCheckpoint
 from datamodules.datamodule import SPLITS, DecathlonDataModule
 from datamodules.decathlon import Case
@@ -24,6 +25,7 @@ from datamodules.safe_name import safe_name
 from datamodules.volumes import read_shape
 from datamodules.wrong_input import unknown_name, wrong_input
 from errors import InputError
+from lightning_module.module import SegmentationModule
 from robustness.attack import AttackBatch
 from robustness.attribution import METHODS, explain, find_method
 from robustness.attribution_method import Attribution
@@ -43,6 +45,7 @@ from tracking.store import runs_dir
 
 ALL = "all"
 _LAST = "last"  # the checkpoint that --run stands for
+_SMALLEST_BATCH = 16  # small cases are filled up to it: small batches round in other ways
 _VALUES: dict[str, tuple[PixelValue, str]] = {
     "probability": (probability, "p"),
     "logit": (logit, "z"),
@@ -190,8 +193,7 @@ def write_maps(
     for method, _ in methods:
         _check_layer(restored.module, getattr(method, "layer", ""))
     if asked.pixel is None:
-        with mendable("--explained"):
-            check_explained(asked.explained, objectives_of(restored.module))
+        _check_explained(restored.module, asked.explained)
     words = asked.words(restored.module.class_names)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -208,6 +210,13 @@ def write_maps(
         "seed": seed,
         "batch_size": batch_size,
     }
+    marks = stored_marks(
+        [method for method, _ in methods],
+        run_id=restored.run_id,
+        task=made_from["task"],
+        explained=words,
+        checkpoint_sha256=made_from["checkpoint_sha256"],
+    )
     written = 0
     console = Console(soft_wrap=True, markup=False, highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -229,6 +238,7 @@ def write_maps(
                     "settings": asdict(method),
                     "signed": method.signed,
                     "unit": method.unit.replace("{}", words),
+                    "trust": marks[method.name],
                 }
                 volume = volume_of_slices(maps, shape)
                 facts["largest"] = largest = float(np.abs(volume).max())
@@ -239,7 +249,8 @@ def write_maps(
                 written += 1
                 console.print(
                     f"  {method.name}: {path}, largest |map| {largest:.3g} {facts['unit']}, "
-                    f"{perf_counter() - started:.1f} s"
+                    + (f"{facts['trust']}, " if facts["trust"] else "")
+                    + f"{perf_counter() - started:.1f} s"
                 )
     if not written:
         msg = f"--method {ALL}: found none that works with this network; choose another network"
@@ -272,7 +283,8 @@ def _maps(
     """Maps of all slices of a case, shape ``(Z, C, H, W)``; 0 where a slice has no say."""
     module, slices = restored.module, restored.data.case_slices(case)
     frames = range(len(slices)) if asked.pixel is None else [asked.pixel[2]]
-    pieces = list(fixed_size((slices[frame] for frame in frames), batch_size))
+    size = 1 if asked.pixel is not None else min(batch_size, max(len(slices), _SMALLEST_BATCH))
+    pieces = list(fixed_size((slices[frame] for frame in frames), size))
     _, _, height, width = pieces[0].image.shape
     passes = method.passes(height, width).forward + (asked.explained in _WITH_A_PASS)
     task = progress.add_task(f"{safe_name(case)} {method.name}", total=passes * len(pieces))
@@ -317,6 +329,14 @@ def _check_layer(network: nn.Module, layer: str) -> None:
     names = [name for name, _ in network.named_modules() if name]
     if layer and layer not in names:
         raise unknown_name(option="--layer", kind="module", name=layer, known=names)
+
+
+def _check_explained(module: SegmentationModule, name: str) -> None:
+    try:
+        check_explained(name, objectives_of(module))
+    except ValueError as error:
+        msg = f"--{error}; choose one of them, or a network that has it"
+        raise InputError(msg) from error
 
 
 def _share_cropped(maps: NDArray[np.float32], volume: NDArray[np.float32]) -> float:

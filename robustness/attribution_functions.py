@@ -37,10 +37,12 @@ ELEMENTWISE = frozenset({
     "abs", "sin", "cos", "erf", "reciprocal",
 })  # fmt: skip
 MAX_POOL = "maxpool2d"
+# Over an axis: the strongest of several classes.
+MAXIMUM = "amax"
 # Functions of several entries at once that guided backpropagation leaves as they are.
 NO_ACTIVATION = frozenset({
     "instancenorm", "groupnorm", "layernorm", "localresponsenorm", "maxpool2d",
-    "adaptivemaxpool2d",
+    "adaptivemaxpool2d", "amax",
 })  # fmt: skip
 # A choice between entries may be an activation written by hand.
 CHOICES = frozenset({

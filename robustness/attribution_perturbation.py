@@ -1,7 +1,7 @@
 """Attribution by forward passes alone: occlusion, and a local surrogate on superpixels (LIME)."""
 
-import math
 from dataclasses import dataclass
+from math import ceil, inf, isfinite, prod, sqrt
 from typing import ClassVar, Literal
 
 import torch
@@ -14,6 +14,9 @@ from robustness.superpixels import grid_cells, slic
 
 # Of the superpixels, in each sample of LIME.
 SHARE_ON = 0.5
+# Of a slice, along each side.
+_SQUARES = 8
+_SMALLEST_SIDE = 4
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,9 @@ class Occlusion(Attribution):
     multiple of the stride until the image is covered; the last ones are cut at its border.
 
     Args:
-        window: Side, in pixels.
-        stride: From window to window, in pixels.
+        window: Side, in pixels; 0 is an eighth of the slice's side, see :func:`default_side`, so
+            that there are about as many windows whatever its size.
+        stride: From window to window, in pixels; 0 is half the window.
         baseline: Intensity that the window is blanked with; 0 is that of the padding.
         valid_only: Whether padding is left as it is.
 
@@ -37,23 +41,25 @@ class Occlusion(Attribution):
 
     name: ClassVar[str] = "occlusion"
     unit: ClassVar[str] = OBJECTIVE
-    window: int = 8
-    stride: int = 4
+    window: int = 0
+    stride: int = 0
     baseline: float = 0.0
     valid_only: bool = True
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense."""
-        self.check_at_least("window", self.window, 1)
-        self.check_at_least("stride", self.stride, 1)
-        if self.stride > self.window:
+        self.check_at_least("window", self.window, 0)
+        self.check_at_least("stride", self.stride, 0)
+        if self.window and self.stride > self.window:
             self.refuse("stride", self.stride, f"at most the window, {self.window}")
-        if not math.isfinite(self.baseline):
+        if not isfinite(self.baseline):
             self.refuse("baseline", self.baseline, "a finite intensity")
 
     def passes(self, height: int, width: int) -> Passes:
         """A forward pass at the image and one for each window."""
-        return Passes(1 + len(self._starts(height)) * len(self._starts(width)), 0)
+        window, stride = self._sides(height, width)
+        windows = prod(len(_starts(side, window, stride)) for side in (height, width))
+        return Passes(1 + windows, 0)
 
     def attribute(
         self, network: nn.Module, batch: AttackBatch, objective: Objective, seed: int
@@ -61,26 +67,30 @@ class Occlusion(Attribution):
         """Mean fall, shape ``(B, C, H, W)``, the same for each channel.
 
         Raises:
-            ValueError: If the window is larger than the image.
+            ValueError: If the window is larger than the image, or the stride than the window.
         """
         height, width = batch.image.shape[2:]
-        if self.window > min(height, width):
-            self.refuse("window", self.window, f"at most the image's side, {min(height, width)}")
+        window, stride = self._sides(height, width)
+        if window > min(height, width):
+            self.refuse("window", window, f"at most the image's side, {min(height, width)}")
+        if stride > window:
+            self.refuse("stride", stride, f"at most the window, {window}")
         blank = baseline_image(batch, self.baseline, valid_only=self.valid_only)
         clean = batch.value(objective, batch.image)
         total = torch.zeros_like(batch.image[:, :1])
         covered = torch.zeros_like(total[:1])
-        for top in self._starts(height):
-            for left in self._starts(width):
-                place = (..., slice(top, top + self.window), slice(left, left + self.window))
+        for top in _starts(height, window, stride):
+            for left in _starts(width, window, stride):
+                place = (..., slice(top, top + window), slice(left, left + window))
                 image = batch.image.clone()
                 image[place] = blank[place]
                 total[place] += (clean - batch.value(objective, image))[:, None, None, None]
                 covered[place] += 1
         return (total / covered).expand_as(batch.image).clone()
 
-    def _starts(self, side: int) -> range:
-        return range(0, max(side - self.window, 0) + self.stride, self.stride)
+    def _sides(self, height: int, width: int) -> tuple[int, int]:
+        window = self.window or default_side(height, width)
+        return window, self.stride or max(1, window // 2)
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,8 @@ class Lime(Attribution):
 
     Args:
         superpixels: ``slic`` follows the image's intensities, ``grid`` are squares.
-        cell: Side of the squares that superpixels are or start from, in pixels.
+        cell: Side of the squares that superpixels are or start from, in pixels; 0 is an eighth of
+            the slice's side, see :func:`default_side`, which makes about 64 superpixels.
         samples: How many times superpixels are drawn.
         width: Of the weights, in cosine distance.
         ridge: Factor of the squared slopes, in weighted samples.
@@ -109,7 +120,7 @@ class Lime(Attribution):
     name: ClassVar[str] = "lime"
     unit: ClassVar[str] = OBJECTIVE
     superpixels: Literal["slic", "grid"] = "slic"
-    cell: int = 8
+    cell: int = 0
     samples: int = 256
     width: float = 0.25
     ridge: float = 1.0
@@ -120,12 +131,12 @@ class Lime(Attribution):
         """Refuse settings that make no sense."""
         if self.superpixels not in {"slic", "grid"}:
             self.refuse("superpixels", self.superpixels, "slic or grid")
-        self.check_at_least("cell", self.cell, 1)
+        self.check_at_least("cell", self.cell, 0)
         self.check_at_least("samples", self.samples, 2)
         for what, found in (("width", self.width), ("ridge", self.ridge)):
-            if not 0 < found < math.inf:
+            if not 0 < found < inf:
                 self.refuse(what, found, "a finite number above 0")
-        if not math.isfinite(self.baseline):
+        if not isfinite(self.baseline):
             self.refuse("baseline", self.baseline, "a finite intensity")
 
     def passes(self, height: int, width: int) -> Passes:
@@ -135,10 +146,22 @@ class Lime(Attribution):
     def attribute(
         self, network: nn.Module, batch: AttackBatch, objective: Objective, seed: int
     ) -> Tensor:
-        """Slopes, shape ``(B, C, H, W)``, the same for each channel."""
-        cells = grid_cells(batch.image, self.cell)
-        labels = slic(batch.image, cells) if self.superpixels == "slic" else cells
+        """Slopes, shape ``(B, C, H, W)``, the same for each channel.
+
+        Raises:
+            ValueError: If there are more superpixels than half the samples: too few to tell them
+                apart.
+        """
+        cell = self.cell or default_side(*batch.image.shape[2:])
+        cells = grid_cells(batch.image, cell)
         count = int(cells.max()) + 1
+        if count > self.samples // 2:
+            self.refuse(
+                f"the number of superpixels with cell {cell}",
+                count,
+                f"at most half the samples, {self.samples // 2}; raise cell or samples",
+            )
+        labels = slic(batch.image, cells) if self.superpixels == "slic" else cells
         blank = baseline_image(batch, self.baseline, valid_only=self.valid_only)
         switches, values = [], []
         for sample in range(self.samples):
@@ -154,6 +177,20 @@ class Lime(Attribution):
         if self.valid_only:
             pixels = pixels * batch.valid
         return pixels.expand_as(batch.image).clone()
+
+
+def default_side(height: int, width: int) -> int:
+    """An eighth of a slice's side, rounded up, of which about 64 squares fill it; 4 or more.
+
+    Args:
+        height: In pixels.
+        width: In pixels; where the two differ their geometric mean counts.
+    """
+    return max(_SMALLEST_SIDE, ceil(sqrt(height * width) / _SQUARES))
+
+
+def _starts(side: int, window: int, stride: int) -> range:
+    return range(0, max(side - window, 0) + stride, stride)
 
 
 def _spread(values: Tensor, labels: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ A function without a rule is refused by name, since a plain gradient in its plac
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from robustness.attribution_functions import (
     CHOICES,
     ELEMENTWISE,
     MAX_POOL,
+    MAXIMUM,
     NO_ACTIVATION,
     is_linear,
     plain_name,
@@ -86,7 +87,7 @@ class Rules(TorchFunctionMode, ABC):
     def advice(self) -> str:
         """What to do where a function is refused; given as a class attribute."""
 
-    def _refuse(self, function: str) -> None:
+    def _refuse(self, function: str) -> NoReturn:
         where = f"module {self._path[-1] or 'network'}" if self._path else "objective"
         msg = f"{self._method}: {function} in the {where} has no rule; {self.advice}"
         raise ValueError(msg)
@@ -121,9 +122,9 @@ class RescaleRules(Rules):
     comes out; after :meth:`rewind` a second pass, at the image, reads it in the same order.
 
     For a function of each entry the multiplier is (y - y0) / (x - x0), and its slope where both
-    are closer than ``CLOSE``. A maximum over a window with y at entry i and baseline y0 at entry j
-    gives i the share (max(y, y0) - y0) / (x_i - x0_i) and j the share (y - max(y, y0)) /
-    (x_j - x0_j), which add up to y - y0.
+    are closer than ``CLOSE``. A maximum, over a window or along one axis as that of classes behind
+    a softmax, with y at entry i and baseline y0 at entry j gives i the share (max(y, y0) - y0) /
+    (x_i - x0_i) and j the share (y - max(y, y0)) / (x_j - x0_j), which add up to y - y0.
 
     References:
         Shrikumar, Greenside, Kundaje: Learning important features through propagating activation
@@ -146,8 +147,8 @@ class RescaleRules(Rules):
         self._next = 0
 
     def has_rule(self, name: str) -> bool:
-        """Functions of each entry, and maxima over windows."""
-        return name in ELEMENTWISE or name == MAX_POOL
+        """Functions of each entry, and maxima."""
+        return name in ELEMENTWISE or name in {MAX_POOL, MAXIMUM}
 
     def is_plain(self, name: str, dependent: list[bool]) -> bool:
         """Linear functions."""
@@ -159,6 +160,8 @@ class RescaleRules(Rules):
         """The result of a nonlinear function, with the multiplier for its gradient."""
         if name == MAX_POOL:
             return self._max_pool(args, kwargs)
+        if name == MAXIMUM:
+            return self._maximum(*args, **kwargs)
         image: Tensor = args[0]
         traced = _trace(func, args, kwargs)
         value = traced.value.to(image.dtype)
@@ -181,23 +184,48 @@ class RescaleRules(Rules):
             image.detach(), *args[1:6], **settings
         )
         value, place = pooled
+        return self._shared_out(image, value, place, _at)
+
+    def _maximum(
+        self,
+        image: Tensor,
+        dim: int | Sequence[int] = (),
+        keepdim: bool = False,
+    ) -> Tensor:
+        axes = (dim,) if isinstance(dim, int) else tuple(dim)
+        if len(axes) != 1:
+            self._refuse(f"{MAXIMUM} over {len(axes) or 'all'} axes")
+        value, place = image.detach().max(axes[0], keepdim=True)
+        result = self._shared_out(
+            image, value, place, lambda entries, where: entries.gather(axes[0], where)
+        )
+        return result if keepdim else result.squeeze(axes[0])
+
+    def _shared_out(
+        self,
+        image: Tensor,
+        value: Tensor,
+        place: Tensor,
+        entries_at: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """A maximum, with the multipliers of the entry that it is now and of that before."""
         # Zero, and a gradient to each entry.
-        change = (image - image.detach()).flatten(2)
+        change = image - image.detach()
         if self._next is None:
             self._written.append((image.detach().clone(), value, place))
-            return value + 0 * _at(change, place)
+            return value + 0 * entries_at(change, place)
         before, after, place_before = self._read(image.shape)
-        way = (image.detach() - before).flatten(2)
+        way = image.detach() - before
         larger = torch.maximum(value, after)
         result = value
         for where, share, slope in (
             (place, larger - after, 1.0),
             (place_before, value - larger, 0.0),
         ):
-            step = _at(way, where)
+            step = entries_at(way, where)
             close = step.abs() < CLOSE
             multiplier = torch.where(close, slope, share / torch.where(close, 1, step))
-            result = result + multiplier * _at(change, where)
+            result = result + multiplier * entries_at(change, where)
         return result
 
     def _read(self, shape: torch.Size) -> tuple[Tensor, ...]:
@@ -270,6 +298,6 @@ def _depends(value: object) -> bool:
     return isinstance(value, list | tuple) and any(_depends(one) for one in value)
 
 
-def _at(flat: Tensor, place: Tensor) -> Tensor:
-    """Entries of the planes ``(B, C, H W)`` at row-major indices ``(B, C, h, w)``."""
-    return flat.gather(2, place.flatten(2)).reshape(place.shape)
+def _at(image: Tensor, place: Tensor) -> Tensor:
+    """Entries of images ``(B, C, H, W)`` at row-major indices of a plane ``(B, C, h, w)``."""
+    return image.flatten(2).gather(2, place.flatten(2)).reshape(place.shape)

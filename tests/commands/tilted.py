@@ -39,6 +39,18 @@ def hard_place(factory: pytest.TempPathFactory) -> Place:
     return _fitted(factory, "hard", 2, "--data.merge_labels", "false", *network)
 
 
+def exclusive_place(factory: pytest.TempPathFactory) -> Place:
+    """Two classes that exclude each other; made once."""
+    network = ["--model.outputs", "softmax", "--model.loss", "ce"]
+    return _fitted(factory, "exclusive", 1, "--data.merge_labels", "false", *network)
+
+
+def checked_place(factory: pytest.TempPathFactory) -> Place:
+    """A run whose gradients were checked on two validation slices; made once."""
+    checks = ["--saliency.cases", "2", "--saliency.splits", "[val]"]
+    return _fitted(factory, "checked", 1, *checks)
+
+
 def affine() -> NDArray[np.float64]:
     """Turned in the plane and out of it, of other lengths along each axis."""
     turn, lean = 0.4, -0.2
@@ -140,7 +152,7 @@ def _fitted(factory: pytest.TempPathFactory, name: str, channels: int, *options:
     with_store(make_place(place.folder), factory)
     _tilt_task(place.task, channels=channels)
     settings = yaml.safe_load(place.config.read_text(encoding="utf-8"))
-    settings["robustness"]["splits"] = []
+    settings["robustness"]["splits"] = settings["saliency"]["splits"] = []
     place.config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     given = ["--config", str(place.config), "--data.fold", str(FOLD), *options]
     assert place.run("fit", *given, "--trainer.max_epochs", "1") == 0

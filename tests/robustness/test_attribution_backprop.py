@@ -314,5 +314,7 @@ class _Over(nn.Module):
 
 def test_a_maximum_over_several_axes_has_no_rule() -> None:
     network = Strongest((2, 3), keepdim=True)
-    with pytest.raises(ValueError, match="deeplift: amax over 2 axes in the network has no rule"):
+    with pytest.raises(
+        ValueError, match="deeplift: amax over 2 axes in the module network has no rule"
+    ):
         explain(DeepLift(), network, batch_for(network, channels=2), logit_sum)

@@ -78,7 +78,7 @@ def test_a_window_larger_than_the_image_is_refused() -> None:
 )
 def test_sides_grow_with_the_slice(size: tuple[int, int], side: int) -> None:
     assert default_side(*size) == side
-    count = len(grid_cells(torch.zeros(1, 1, *size), side).unique())
+    count = len(set(grid_cells(torch.zeros(1, 1, *size), side).flatten().tolist()))
     assert count == (16 if size == (16, 16) else 64)
     assert Occlusion().passes(*size) == Occlusion(side, side // 2).passes(*size)
     assert Occlusion(stride=3).passes(*size) == Occlusion(side, 3).passes(*size)
@@ -230,13 +230,13 @@ def test_superpixels_are_those_of_loops(size: tuple[int, int], cell: int) -> Non
         assert np.array_equal(labels[row].numpy(), _slic_by_loops(image[row].numpy(), cell))
 
 
-def test_neighbours_are_enough_where_places_weigh_more() -> None:
-    draw = torch.Generator().manual_seed(3)
-    image = torch.rand(1, 1, 20, 20, generator=draw, dtype=torch.float64)
+def test_neighbours_are_enough_at_an_edge() -> None:
+    rows, columns = torch.meshgrid(torch.arange(20), torch.arange(20), indexing="ij")
+    image = (rows + 0.4 * columns > 13).double()[None, None]
     cells = grid_cells(image, 4)
-    labels = slic(image, cells, compactness=1.5)
-    assert float((labels != cells).double().mean()) > 0.1
-    everywhere = _slic_by_loops(image[0].numpy(), 4, 1.5, everywhere=True)
+    labels = slic(image, cells, compactness=0.8)
+    assert float((labels != cells).double().mean()) > 0.03
+    everywhere = _slic_by_loops(image[0].numpy(), 4, 0.8, everywhere=True)
     assert np.array_equal(labels[0].numpy(), everywhere)
 
 

@@ -138,6 +138,71 @@ def test_the_interval_comes_from_seeds() -> None:
     assert weigh_claim(drawn(5, 3) + alone).between.interval is None
 
 
+def test_one_run_of_a_loss_leaves_no_interval_and_is_named() -> None:
+    alone = points_of({"bce": [(1.0, 1.0)], "dice": [(2.0, 3.0)]})
+    found = weigh_claim(drawn(5, 3, slope=0.1) + alone)
+    assert found.between.interval is None
+    assert found.between.no_interval == "one run only of bce, dice"
+    between, within = found.sentence.split("Within a loss")
+    assert ", no interval: one run only of bce, dice; 7 losses)" in between
+    assert "95 % interval over seeds" in within
+    assert found.within.interval is not None
+    assert found.within.no_interval == ""
+    both = weigh_claim(drawn(5, 3, slope=0.1))
+    assert both.between.interval is not None
+    assert both.between.no_interval == ""
+    assert "no interval" not in both.sentence
+
+
+@pytest.mark.parametrize("half", ["between", "within"])
+def test_intervals_are_those_of_draws_in_loops(half: str) -> None:
+    points = drawn(3, 4, seed=4, slope=0.1)
+    points += points_of({"few": [(0.0, 0.2), (3.0, 0.1)], "ties": [(1.0, 0.3)] * 2 + [(2.0, 0.3)]})
+    found = getattr(weigh_claim(points), half)
+    groups = [
+        [(p.spread, p.robustness) for p in points if p.loss == loss]
+        for loss in dict.fromkeys(p.loss for p in points)
+    ]
+    draw = np.random.default_rng(7)
+
+    def correlated() -> float:
+        chosen = [
+            [group[at] for at in draw.integers(len(group), size=len(group))] for group in groups
+        ]
+        if half == "between":
+            means = [
+                [float(np.mean([pair[axis] for pair in group])) for group in chosen]
+                for axis in (0, 1)
+            ]
+            return float(stats.spearmanr(means[0], means[1]).statistic)
+        ranked = [
+            [
+                rank - (len(group) + 1) / 2
+                for group in chosen
+                for rank in stats.rankdata([pair[axis] for pair in group])
+            ]
+            for axis in (0, 1)
+        ]
+        return float(np.corrcoef(ranked[0], ranked[1])[0, 1])
+
+    rhos = [correlated() for _ in range(3000)]
+    assert found.interval == pytest.approx(tuple(np.nanquantile(rhos, [0.025, 0.975])), abs=0.06)
+    assert found.interval[0] < found.rho < found.interval[1]
+
+
+def test_two_runs_that_agree_give_an_interval_without_width() -> None:
+    groups = {f"loss{loss}": [(1.0, 1.0), (2.0, 2.0)] for loss in range(3)}
+    found = weigh_claim(points_of(groups)).within
+    assert found.interval == pytest.approx((1.0, 1.0))
+    assert found.finding == "too few"
+
+
+def test_what_cannot_be_ranked_within_has_no_interval() -> None:
+    found = weigh_claim(points_of({"a": [(1.0, 2.0)], "b": [(2.0, 1.0)], "c": [(3.0, 3.0)]})).within
+    assert found.interval is None
+    assert found.finding == "too few"
+
+
 def test_many_permutations_are_drawn_and_the_seed_decides() -> None:
     points = drawn(4, 5, seed=5)
     first, again, other = (weigh_claim(points, seed=seed).within for seed in (0, 0, 1))

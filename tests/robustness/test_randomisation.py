@@ -79,7 +79,7 @@ def stored(network: nn.Module, kind: str, folder: Path) -> StoredNetwork:
         # torch deprecates TorchScript; the files that exist are still read.
         warnings.simplefilter("ignore", DeprecationWarning)
         if kind == "script":
-            torch.jit.save(torch.jit.script(network), path)  # type: ignore[no-untyped-call]
+            torch.jit.save(torch.jit.script(network), path)
         elif kind == "trace":
             torch.jit.save(torch.jit.trace(network, IMAGE), path)  # type: ignore[no-untyped-call]
         else:
