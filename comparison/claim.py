@@ -45,6 +45,11 @@ def weighed_claim(selection: Selection, stored: Stored[SpreadFile]) -> Claim:
         stored: Their tables of spread.
     """
     left_out = dict.fromkeys(stored.without, "no spread is stored") | stored.left_out
+    unlike = {
+        name: f"{METHOD} {reasons[METHOD]}"
+        for name, reasons in stored.methods_left_out.items()
+        if METHOD in reasons
+    }
     tests, rows = {}, []
     for output in (PRIMARY, *(name for name in OUTPUTS if name != PRIMARY)):
         points: list[RunPoint] = []
@@ -58,7 +63,7 @@ def weighed_claim(selection: Selection, stored: Stored[SpreadFile]) -> Claim:
                 _check(point)
             except ValueError as error:
                 if output == PRIMARY:
-                    left_out[name] = str(error).removeprefix(f"{name}: ")
+                    left_out[name] = unlike.get(name) or str(error).removeprefix(f"{name}: ")
                 continue
             points.append(point)
             test = "primary" if output == PRIMARY else "secondary"

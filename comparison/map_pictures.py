@@ -1,18 +1,51 @@
 """Pictures of the maps of all losses on one scale: a grid of methods, and each method at large."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from comparison.agreement import in_order
-from comparison.saliency_files import Stored
-from comparison.selection import ComparedRun, Selection
-from comparison.trust import UNCHECKED
+from comparison.saliency_files import Stored, run_name
+from comparison.selection import Selection
+from comparison.trust import marks_in_words
 from lightning_module.keys import unique_slugs
 from pictures.maps import maps_figure, maps_grid
 from pictures.style import to_png_bytes
 from robustness.pictured import SliceMaps
+from robustness.trust_table import UNCHECKED
+
+# Of runs in the picture of one method, lest it be too tall to be looked at as one.
+MOST_ROWS = 12
 
 Marks = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """The maps of one run of a slice.
+
+    Attributes:
+        name: Of the run: ``bce, seed 0``.
+        loss: Of its training.
+        words: What tells it from the other runs of its loss: its seed.
+        maps: The maps.
+        marks: What must stand beside a method's map, by its name; only where it must.
+    """
+
+    name: str
+    loss: str
+    words: str
+    maps: SliceMaps
+    marks: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """The name for a picture, where a line does not end between ``seed`` and its number."""
+        return re.sub(r" (?=\d)", "\N{NO-BREAK SPACE}", self.name)
+
+    def has(self, method: str) -> bool:
+        """Whether the run has a map by a method."""
+        return method in self.maps.methods
 
 
 @dataclass(frozen=True)
@@ -22,28 +55,60 @@ class MapCase:
     Attributes:
         case: Name of the volume.
         slice_index: Index of the slice in it.
-        columns: A loss and its maps, of several seeds the first that holds the slice.
-        shown: What tells the shown run of each loss from its others: its seed.
-        marks: What must stand beside the map of a loss and method; only where it must.
+        rows: All runs that have maps of it, by loss and seed.
         missing: Losses without maps of this slice.
     """
 
     case: str
     slice_index: int
-    columns: tuple[tuple[str, SliceMaps], ...]
-    shown: dict[str, str]
-    marks: dict[tuple[str, str], str]
+    rows: tuple[MapRow, ...]
     missing: tuple[str, ...]
 
     @property
     def explained(self) -> str:
         """What the maps explain, in words."""
-        return self.columns[0][1].explained
+        return self.rows[0].maps.explained
 
     @property
     def methods(self) -> list[str]:
-        """The methods of any of the losses, in the order in which they are shown."""
-        return in_order(str(name) for _, one in self.columns for name in one.methods)
+        """The methods of any of the runs, in the order in which they are shown."""
+        return in_order(str(name) for row in self.rows for name in row.maps.methods)
+
+    @property
+    def first_rows(self) -> list[MapRow]:
+        """Of each loss the first run: the columns of the grid."""
+        first: dict[str, MapRow] = {}
+        for row in self.rows:
+            first.setdefault(row.loss, row)
+        return list(first.values())
+
+    def shown_rows(self, method: str) -> list[MapRow]:
+        """The runs that have a map by a method, ``MOST_ROWS`` at most.
+
+        Where there are more, each loss keeps as many of its first ones as any other.
+        """
+        places: dict[str, int] = {}
+        ranked = []
+        for index, row in enumerate(row for row in self.rows if row.has(method)):
+            places[row.loss] = places.get(row.loss, -1) + 1
+            ranked.append((places[row.loss], index, row))
+        kept = sorted(ranked, key=lambda one: one[:2])[:MOST_ROWS]
+        return [row for *_, row in sorted(kept, key=lambda one: one[1])]
+
+    def hidden(self, method: str) -> int:
+        """How many runs have a map by a method that is not shown."""
+        return sum(row.has(method) for row in self.rows) - len(self.shown_rows(method))
+
+    def marked(self, method: str) -> str:
+        """What is wrong with a method and where: ``bce: fails stable (1 of 2 runs)``."""
+        by_loss: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.has(method) or method in row.marks:
+                by_loss.setdefault(row.loss, []).append(row.marks.get(method, ""))
+        found = [
+            f"{loss}: {marks_in_words(marks)}" for loss, marks in by_loss.items() if any(marks)
+        ]
+        return "; ".join(found)
 
 
 @dataclass(frozen=True)
@@ -73,31 +138,30 @@ def map_cases(selection: Selection, stored: Stored[list[SliceMaps]], marks: Mark
         marks: By run and method, from :func:`comparison.trust.run_marks`; a method of a run that
             was not checked is marked so.
     """
-    by_slice: dict[tuple[str, int], dict[str, tuple[ComparedRun, SliceMaps]]] = {}
+    by_slice: dict[tuple[str, int], list[MapRow]] = {}
     for compared, maps in stored.runs:
+        name = run_name(selection, compared)
+        dropped = stored.methods_left_out.get(name, {})
+        checked = marks.get(compared.run.run_id, {})
+        of_run = {method: words for method, words in checked.items() if method not in dropped}
         for one in maps:
-            of_slice = by_slice.setdefault((one.case, one.slice_index), {})
-            of_slice.setdefault(compared.loss, (compared, one))
+            row = MapRow(
+                name, compared.loss, selection.run_words(compared), one, _words(one, of_run)
+            )
+            by_slice.setdefault((one.case, one.slice_index), []).append(row)
     losses = list(selection.by_loss())
     return [
         MapCase(
             *at,
-            columns=tuple((loss, one) for loss, (_, one) in found.items()),
-            shown={loss: selection.run_words(compared) for loss, (compared, _) in found.items()},
-            marks={
-                (loss, method): words
-                for loss, (compared, one) in found.items()
-                for method, words in _words(one, marks.get(compared.run.run_id, {})).items()
-                if words
-            },
-            missing=tuple(loss for loss in losses if loss not in found),
+            rows=tuple(rows),
+            missing=tuple(loss for loss in losses if loss not in {row.loss for row in rows}),
         )
-        for at, found in sorted(by_slice.items())
+        for at, rows in sorted(by_slice.items())
     ]
 
 
 def map_pictures(selection: Selection, cases: Sequence[MapCase]) -> list[CasePictures]:
-    """The pictures of each slice: a grid of method by loss, and for each method a row a loss.
+    """The pictures of each slice: a grid of method by loss, and for each method a row a run.
 
     Args:
         selection: The runs.
@@ -116,18 +180,30 @@ def map_pictures(selection: Selection, cases: Sequence[MapCase]) -> list[CasePic
 
 def _words(one: SliceMaps, checked: Mapping[str, str]) -> dict[str, str]:
     """What stands beside each map of a slice; a method without a map may have been refused."""
-    return {**checked, **{str(name): checked.get(str(name), UNCHECKED) for name in one.methods}}
+    words = {**checked, **{str(name): checked.get(str(name), UNCHECKED) for name in one.methods}}
+    return {method: found for method, found in words.items() if found}
 
 
 def _pictures(case: MapCase, counted: Sequence[str], stems: Iterator[str]) -> CasePictures:
-    classes = counted if len(counted) == len(case.columns[0][1].mask) else []
+    classes = counted if len(counted) == len(case.rows[0].maps.mask) else []
 
     def large(method: str) -> bytes:
-        marks = {loss: words for (loss, name), words in case.marks.items() if name == method}
-        figure = maps_figure(case.columns, method, marks=marks, class_names=classes)
+        rows = case.shown_rows(method)
+        figure = maps_figure(
+            [(row.label, row.maps) for row in rows],
+            method,
+            marks={row.label: row.marks.get(method, "") for row in rows},
+            class_names=classes,
+        )
         return to_png_bytes(figure)
 
-    grid = to_png_bytes(maps_grid(case.columns, marks=case.marks, class_names=classes))
+    first = case.first_rows
+    grid = maps_grid(
+        [(row.label, row.maps) for row in first],
+        marks={(row.label, method): words for row in first for method, words in row.marks.items()},
+        class_names=classes,
+    )
     return CasePictures(
-        (next(stems), grid), {method: (next(stems), large(method)) for method in case.methods}
+        (next(stems), to_png_bytes(grid)),
+        {method: (next(stems), large(method)) for method in case.methods},
     )

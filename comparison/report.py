@@ -31,7 +31,7 @@ FIGURES_FOLDER = "figures"
 _OUR_FIGURES = re.compile(
     r"((figure1_saliency|figure4_shrinking|figure7_masks|margins)_.+_slice\d+"
     r"|figure[2356]_top.+|(curve|ledger|worst_case|attack_loss|transfer)_.+|report_card"
-    r"|maps_.+_slice\d+(_.+)?|claim)\.png"
+    r"|maps_.+_slice\d+(_.+)?|trust_.+|claim)\.png"
 )
 
 

@@ -8,20 +8,40 @@ import pandas as pd
 
 from comparison.agreement import agreements
 from comparison.claim import claim_picture, weighed_claim
-from comparison.map_pictures import CasePictures, MapCase, Marks, map_cases, map_pictures
+from comparison.map_pictures import (
+    MOST_ROWS,
+    CasePictures,
+    MapCase,
+    Marks,
+    map_cases,
+    map_pictures,
+)
 from comparison.report_html import left_out_notes, notice
 from comparison.report_page import image_html
 from comparison.report_spread import claim_part, spread_part
-from comparison.report_trust import agreement_part, trust_part
-from comparison.saliency_files import Stored, stored_maps, stored_spreads, stored_trust
+from comparison.report_trust import agreement_part, curves_part, trust_part
+from comparison.saliency_files import (
+    Stored,
+    stored_curves,
+    stored_maps,
+    stored_spreads,
+    stored_trust,
+)
 from comparison.selection import Selection
 from comparison.spreads import spread_scores, temperatures
-from comparison.trust import run_marks, trust_table, verdicts
+from comparison.trust import curves_table, run_marks, trust_pictures, trust_table, verdicts
+from lightning_module.keys import unique_slugs
 from robustness.pictured import SliceMaps
 from robustness.spread_table import SpreadFile
 
-TABLES = ("spread.csv", "claim.csv", "agreement.csv", "trust.csv")
+TABLES = ("spread.csv", "claim.csv", "agreement.csv", "trust.csv", "trust_curves.csv")
 COMMAND = "python main.py test --ckpt_path ... --config conf/saliency/full.yaml"
+
+_INTRODUCTION = (
+    "<h2>What the networks look at</h2><p>z is a pixel's logit and p = sigmoid(z). Where a network "
+    "ends in a softmax, z is the lead of a class over its strongest rival, another class or the "
+    "background, and p the sigmoid of that lead, which is not the softmax's probability.</p>"
+)
 
 
 @dataclass
@@ -34,7 +54,7 @@ class SaliencyLab:
         figures: PNGs by the names of their files, without ending.
     """
 
-    section: str = "<h2>What the networks look at</h2>"
+    section: str = _INTRODUCTION
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: dict[str, bytes] = field(default_factory=dict)
 
@@ -50,7 +70,7 @@ def saliency_lab(selection: Selection) -> SaliencyLab:
     """
     lab = SaliencyLab()
     spreads, maps = stored_spreads(selection), stored_maps(selection)
-    trust = stored_trust(selection)
+    trust = stored_trust(selection, maps)
     if not any(one.runs or one.left_out for one in (spreads, maps, trust)):
         lab.section += (
             "<p>No run holds maps, how widely they spread or whether they can be trusted. "
@@ -62,7 +82,7 @@ def saliency_lab(selection: Selection) -> SaliencyLab:
     lab.section += _incomplete("maps", maps)
     _add_agreement(lab, selection, maps)
     lab.section += _incomplete("verdicts on methods", trust)
-    _add_trust(lab, trust)
+    _add_trust(lab, selection, trust)
     _add_pictures(lab, selection, maps, run_marks(trust))
     return lab
 
@@ -87,11 +107,21 @@ def _add_agreement(lab: SaliencyLab, selection: Selection, stored: Stored[list[S
         lab.section += agreement_part(table, TABLES[2])
 
 
-def _add_trust(lab: SaliencyLab, stored: Stored[pd.DataFrame]) -> None:
+def _add_trust(lab: SaliencyLab, selection: Selection, stored: Stored[pd.DataFrame]) -> None:
     table = trust_table(stored)
-    if not table.empty:
-        lab.tables[TABLES[3]] = table
-        lab.section += trust_part(verdicts(table), TABLES[3])
+    if table.empty:
+        return
+    *_, trust_file, curves_file = TABLES
+    lab.tables[trust_file] = table
+    lab.section += trust_part(verdicts(table), trust_file)
+    curves = stored_curves(selection, stored)
+    if not curves:
+        return
+    pictures = trust_pictures(selection, curves)
+    stems = unique_slugs(f"trust_{method}" for method in pictures)
+    lab.tables[curves_file] = curves_table(curves)
+    lab.figures |= {stem: png for stem, (png, _) in zip(stems, pictures.values(), strict=True)}
+    lab.section += curves_part(pictures, curves_file)
 
 
 def _add_pictures(
@@ -105,9 +135,11 @@ def _add_pictures(
         lab.figures |= pictures.files
     lab.section += (
         "<h3>The maps</h3><p>Of each pictured slice, a row of the grid is a method, "
-        "all losses of a row on one scale, symmetric about 0 where a map has signs. A method that "
-        "failed a check on a loss is marked there. Each method at large, with image, truth and "
-        "prediction, is at a click.</p>"
+        "a column the first run of a loss, and all maps of a row are on one scale, symmetric about "
+        "0 where they have signs. A method that failed a check on a run, or was not checked, is "
+        "marked there; one that drew none there, or drew them with other settings, is "
+        "<em>none</em>. Each method at large, with image, truth and prediction, is at a click: a "
+        f"row for every run that has it, all on one scale, {MOST_ROWS} rows at most.</p>"
         + "".join(
             _case(case, pictures, is_open=not index)
             for index, (case, pictures) in enumerate(zip(cases, drawn, strict=True))
@@ -117,13 +149,14 @@ def _add_pictures(
 
 def _case(case: MapCase, pictures: CasePictures, *, is_open: bool) -> str:
     at = f"{case.case}, slice {case.slice_index}"
-    shown = ", ".join(f"{loss} with {words}" for loss, words in case.shown.items())
+    shown = ", ".join(f"{row.loss} with {row.words}" for row in case.first_rows)
     words = f"Maps of {case.explained}: {shown}."
     if case.missing:
         words += f" No maps of {', '.join(case.missing)}."
     grid = image_html(pictures.grid[1], html.escape(f"maps of {at}", quote=True))
     large = "".join(
         f"<details><summary>{html.escape(_method_title(case, method))}</summary>"
+        f"{_hidden(case, method)}"
         f"<p>{image_html(png, html.escape(f'{method} of {at}', quote=True))}</p></details>"
         for method, (_, png) in pictures.methods.items()
     )
@@ -135,8 +168,20 @@ def _case(case: MapCase, pictures: CasePictures, *, is_open: bool) -> str:
 
 def _method_title(case: MapCase, method: str) -> str:
     """A method with what is wrong with it and where: ``lime (bce: fails stable)``."""
-    marks = [f"{loss}: {words}" for (loss, name), words in case.marks.items() if name == method]
-    return f"{method} ({'; '.join(marks)})" if marks else method
+    words = case.marked(method)
+    return f"{method} ({words})" if words else method
+
+
+def _hidden(case: MapCase, method: str) -> str:
+    """How many runs are not in the picture of a method, if any."""
+    count = case.hidden(method)
+    if not count:
+        return ""
+    shown = len(case.shown_rows(method))
+    return notice(
+        f"{shown} runs are shown and {count} are not: of each loss the first ones. The scale is of "
+        "those that are shown."
+    )
 
 
 def _incomplete(what: str, stored: Stored[Any]) -> str:
@@ -144,4 +189,4 @@ def _incomplete(what: str, stored: Stored[Any]) -> str:
     missing = (
         notice(f"No {what} of {'; '.join(stored.without)}: {COMMAND}") if stored.without else ""
     )
-    return missing + left_out_notes(f"the {what}", stored.left_out)
+    return missing + left_out_notes(f"the {what}", stored.notes)

@@ -86,7 +86,8 @@ def claim_part(claim: Claim, figures: Mapping[str, bytes], file: str) -> str:
         f"{PRIMARY}, on slices with foreground; its robustness is the area under {ATTACK} divided "
         "by clean Dice; rank correlation (Spearman's, from -1 to 1) between the means of losses, "
         "and apart from it between the seeds within a loss; the p of permutations, two-sided, at "
-        f"{100 * LEVEL:g} %.</p><p><b>{html.escape(claim.tests[PRIMARY].sentence)}</b></p>"
+        f"{100 * LEVEL:g} %, and where it can be had the 95 % bootstrap interval over trainings."
+        f"</p><p><b>{html.escape(claim.tests[PRIMARY].sentence)}</b></p>"
         f"{_single(claim)}{left_out_notes('this test', claim.left_out)}{picture}<p>Secondary, the "
         "same test of the gradient of other outputs; whatever they say, the first one is the test. "
         f"All points are in {file}.</p>"
@@ -152,4 +153,10 @@ def _cell(found: Mapping[Hashable, float] | None, times: float) -> str:
 def _tested(test: RankTest) -> str:
     if math.isnan(test.rho):
         return f"<td>too few to tell ({test.count})</td>"
-    return f"<td>{test.rho:+.2f}<small>p {test.p:.3f}, {test.finding} ({test.count})</small></td>"
+    lines = [f"p {test.p:.3f}, {test.finding} ({test.count})"]
+    if test.interval is not None:
+        lines.append(f"95 % interval {test.interval[0]:+.2f} to {test.interval[1]:+.2f}")
+    elif test.no_interval:
+        lines.append(f"no interval: {test.no_interval}")
+    small = "".join(f"<small>{html.escape(line)}</small>" for line in lines)
+    return f"<td>{test.rho:+.2f}{small}</td>"

@@ -8,8 +8,9 @@ import pandas as pd
 
 from comparison.agreement import BETWEEN_METHODS, BETWEEN_SEEDS, TOP_PIXELS, in_order
 from comparison.report_html import breakable, span
+from comparison.report_page import image_html
 from comparison.trust import Verdicts
-from robustness.trust import TrustThresholds
+from robustness.trust import FEW, TrustThresholds
 
 _ASKED = TrustThresholds()
 # What each check asks, and what a method must hold to.
@@ -18,13 +19,15 @@ CHECKS = {
     "The rank correlation of the magnitudes of both maps, its sign left out, may be at most "
     f"{_ASKED.randomised:g} (median over slices)",
     "deletion_gain": "does what is explained fall faster when pixels are set to the slice's mean "
-    "in the map's order (of magnitude where a map is a gradient, else signed) than in a random "
-    f"one? The area between the two curves must be above {_ASKED.gain:g} in three slices of four "
-    "(shown is the lower quartile)",
+    "in the map's order (of magnitude where a map is a gradient, else signed; by chance among "
+    "equal ones) than in a random one? Slices are counted: in three of four or more the area "
+    f"between the two curves must be above {_ASKED.gain:g} (shown is the lower quartile, for "
+    "information)",
     "insertion_gain": "does it rise faster when pixels are put back into an even slice in the "
-    f"map's order? The same limit of {_ASKED.gain:g}",
-    "stable": "does a map stay as it is under next to no noise on the slice? The rank correlation "
-    f"with the maps of noisy copies must be at least {_ASKED.stable:g} (median over slices)",
+    "map's order? Counted likewise",
+    "stable": "does a map stay as it is under next to no noise on the slice, of 1 % of its own "
+    "range of intensities? The rank correlation with the maps of noisy copies must be at least "
+    f"{_ASKED.stable:g} (median over slices)",
 }
 
 
@@ -77,8 +80,36 @@ def trust_part(found: Mapping[str, Mapping[str, Verdicts]], file: str) -> str:
         "of several runs stand as the least to the largest. All are in "
         f"{file}, with two that are no ground to fail: structural similarity with the map of the "
         "random network, and the map's relative change over that of the slice.</p>"
-        f'<ul>{asked}</ul><div class="scroll"><table class="card trust">'
+        f"<ul>{asked}</ul><p>A map that is the same everywhere, as of a network that is sure of "
+        "every pixel, puts no pixel before another: such a slice tells nothing, and a method whose "
+        "maps all are so is called <em>the same everywhere</em>, which is no failure. Where fewer "
+        f"than {FEW} slices tell, a pass is worth little, as a map drawn by chance passes the two "
+        "gains too often: their number then stands beside the method.</p>"
+        '<div class="scroll"><table class="card trust">'
         f"<thead><tr><th>method</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def curves_part(pictures: Mapping[str, tuple[bytes, str]], file: str) -> str:
+    """HTML of what the verdicts rest on, a picture a method at a click.
+
+    Args:
+        pictures: From :func:`comparison.trust.trust_pictures`.
+        file: The curves of all runs as a file.
+    """
+    drawn = "".join(
+        f"<details><summary>{html.escape(f'The checks of {method}')}</summary>"
+        f"<p>{html.escape(f'Shown: {words}.')}</p>"
+        f"<p>{image_html(png, html.escape(f'curves of the checks of {method}', quote=True))}</p>"
+        "</details>"
+        for method, (png, words) in pictures.items()
+    )
+    return (
+        "<p>What the verdicts rest on, medians over slices: how alike the maps stay while layers "
+        "are set to random weights from the output down (the verdict asks for the last one, where "
+        "all are), and what is explained while pixels are taken away and put back, in the map's "
+        "order and in a random one (0 is the blank slice, 1 the clean one; a blank slice of which "
+        f"more is explained has the clean one at -1). All runs are in {file}.</p>{drawn}"
     )
 
 
@@ -152,9 +183,13 @@ def _alike(spearman: float, overlap: float) -> str:
 def _verdict(found: Verdicts | None) -> str:
     if found is None:
         return "<td>none</td>"
-    passed = found.words == "pass"
-    words = "✓ pass" if passed else f"✗ {html.escape(found.words)}"
+    looks, sign = ("fail", "✗ ") if found.failed else ("none", "")
+    if not any(found.marks):
+        looks, sign = "pass", "✓ "
     lines = [f"{name} {span(*found.ranges[name])}" for name in CHECKS if name in found.ranges]
+    if "slices" in found.ranges:
+        least, most = found.ranges["slices"]
+        lines.append(f"{least:g} to {most:g} slices" if least < most else f"{least:g} slices")
     lines += found.reasons
     small = "".join(f"<small>{html.escape(line)}</small>" for line in lines)
-    return f'<td class="{"pass" if passed else "fail"}">{words}{small}</td>'
+    return f'<td class="{looks}">{sign}{html.escape(found.words)}{small}</td>'

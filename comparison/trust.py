@@ -1,15 +1,22 @@
 """Which saliency methods can be believed on the runs of each loss."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from comparison.agreement import in_order
 from comparison.saliency_files import Stored
+from comparison.selection import ComparedRun, Selection
+from pictures.style import loss_styles, to_png_bytes
+from pictures.trust import trust_losses_figure
 from robustness.trust_table import COLUMNS as VERDICT_COLUMNS
-from robustness.trust_table import mark
+from robustness.trust_table import CURVE_COLUMNS, mark
 
-UNCHECKED = "not checked"
+_HEADS = ["loss", "seed", "fold", "run"]
+_TEXT = {"method", "failed", "refused", "explained", "checkpoint_sha256"}
+
+Curves = Sequence[tuple[ComparedRun, pd.DataFrame]]
 
 
 @dataclass(frozen=True)
@@ -18,23 +25,33 @@ class Verdicts:
 
     Attributes:
         marks: What stands beside its picture, run by run; empty where it passes.
+        failed: Whether it failed a check or was refused, in any run.
         ranges: Least and largest number over the runs, by check; none where it was refused.
         reasons: Why it was refused.
     """
 
     marks: tuple[str, ...]
+    failed: bool
     ranges: dict[str, tuple[float, float]]
     reasons: tuple[str, ...]
 
     @property
     def words(self) -> str:
-        """``pass``, or what is wrong with it and in how many runs, if not in all."""
-        wrong = [found for found in self.marks if found]
-        if not wrong:
-            return "pass"
-        words = "; ".join(dict.fromkeys(wrong))
-        of = f" ({len(wrong)} of {len(self.marks)} runs)" if len(wrong) < len(self.marks) else ""
-        return words + of
+        """As from :func:`marks_in_words`."""
+        return marks_in_words(self.marks)
+
+
+def marks_in_words(marks: Sequence[str]) -> str:
+    """``pass``, or what is wrong with a method and in how many runs, if not in all.
+
+    Args:
+        marks: What stands beside its picture, run by run; empty where it passes.
+    """
+    wrong = [found for found in marks if found]
+    if not wrong:
+        return "pass"
+    words = "; ".join(dict.fromkeys(wrong))
+    return words + (f" ({len(wrong)} of {len(marks)} runs)" if len(wrong) < len(marks) else "")
 
 
 def trust_table(stored: Stored[pd.DataFrame]) -> pd.DataFrame:
@@ -43,13 +60,46 @@ def trust_table(stored: Stored[pd.DataFrame]) -> pd.DataFrame:
     Args:
         stored: The verdicts of each run.
     """
-    heads = ["loss", "seed", "fold", "run"]
-    parts = []
-    for compared, found in stored.runs:
-        values = (compared.loss, compared.seed, compared.fold, compared.run.run_id)
-        parts.append(found.assign(**dict(zip(heads, values, strict=True))))
-    columns = [*heads, *VERDICT_COLUMNS]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    return _of_all(stored.runs, VERDICT_COLUMNS)
+
+
+def curves_table(curves: Curves) -> pd.DataFrame:
+    """What the verdicts rest on: ``loss, seed, fold, run`` and those of ``curves_frame``.
+
+    Args:
+        curves: Those of each run.
+    """
+    return _of_all(curves, CURVE_COLUMNS)
+
+
+def trust_pictures(selection: Selection, curves: Curves) -> dict[str, tuple[bytes, str]]:
+    """By method the PNG of its curves, on the first run of each loss that has them.
+
+    Args:
+        selection: The runs.
+        curves: Those of each run.
+
+    Returns:
+        Each with the words that tell which runs are shown: ``bce with seed 0``.
+    """
+    styles = loss_styles(selection.by_loss())
+    drawn = {}
+    for method in in_order(str(name) for _, found in curves for name in found["method"]):
+        shown: dict[str, tuple[ComparedRun, pd.DataFrame]] = {}
+        for compared, found in curves:
+            rows = found[found["method"] == method]
+            if len(rows):
+                shown.setdefault(compared.loss, (compared, rows))
+        figure = trust_losses_figure(
+            {loss: rows for loss, (_, rows) in shown.items()},
+            title=f"{method}: what its verdict rests on, medians over slices",
+            styles=styles,
+        )
+        words = ", ".join(
+            f"{loss} with {selection.run_words(run)}" for loss, (run, _) in shown.items()
+        )
+        drawn[method] = (to_png_bytes(figure), words)
+    return drawn
 
 
 def verdicts(table: pd.DataFrame) -> dict[str, dict[str, Verdicts]]:
@@ -74,20 +124,27 @@ def run_marks(stored: Stored[pd.DataFrame]) -> dict[str, dict[str, str]]:
         stored: The verdicts of each run.
     """
     return {
-        compared.run.run_id: {
-            str(row["method"]): mark({str(key): value for key, value in row.items()})
-            for row in found.to_dict("records")
-        }
+        compared.run.run_id: {str(row["method"]): mark(row) for row in found.to_dict("records")}
         for compared, found in stored.runs
     }
 
 
+def _of_all(runs: Curves, columns: Sequence[str]) -> pd.DataFrame:
+    parts = []
+    for compared, found in runs:
+        values = (compared.loss, compared.seed, compared.fold, compared.run.run_id)
+        parts.append(found.assign(**dict(zip(_HEADS, values, strict=True))))
+    names = [*_HEADS, *columns]
+    return pd.concat(parts, ignore_index=True)[names] if parts else pd.DataFrame(columns=names)
+
+
 def _verdicts(found: pd.DataFrame) -> Verdicts:
-    rows = [{str(key): value for key, value in row.items()} for row in found.to_dict("records")]
-    checks = [name for name in VERDICT_COLUMNS if name not in {"method", "failed", "refused"}]
-    known = {name: found[name].dropna() for name in checks}
+    rows = found.to_dict("records")
+    checked = found[found["refused"] == ""]
+    known = {name: checked[name].dropna() for name in VERDICT_COLUMNS if name not in _TEXT}
     return Verdicts(
         tuple(mark(row) for row in rows),
+        any(row["refused"] or (row["slices"] and row["failed"]) for row in rows),
         {
             name: (float(values.min()), float(values.max()))
             for name, values in known.items()

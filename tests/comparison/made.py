@@ -27,9 +27,10 @@ from robustness.snapshots import Snapshot
 from robustness.spread import measure_names
 from robustness.spread_table import spread_frame, write_spread
 from robustness.temperature import OUTPUTS
-from robustness.trust import Verdict
-from robustness.trust_table import trust_frame, write_trust
+from robustness.trust import FEW, Evidence, Verdict
+from robustness.trust_table import curves_frame, trust_frame, write_trust
 from tests.pictures.slices import made_snapshot
+from tests.robustness.maps import WORDS
 from tracking.logger import RunLogger
 from tracking.reading import (
     CALIBRATION_FILE,
@@ -41,6 +42,7 @@ from tracking.reading import (
     SNAPSHOTS_FILE,
     SPREAD_FILE,
     TRANSFER_FOLDER,
+    TRUST_CURVES_FILE,
     TRUST_FILE,
     StoredRun,
     robustness_folder,
@@ -190,9 +192,26 @@ def made_spread(
     return spread_frame([frame])
 
 
-def made_verdict(method: str, *failed: str, number: float = 0.25) -> Verdict:
+def made_verdict(method: str, *failed: str, number: float = 0.25, slices: int = FEW) -> Verdict:
     """A verdict with this rank correlation at random; the other numbers are fixed."""
-    return Verdict(method, number, 0.9, 0.125, 0.0625, 0.75, 1.5, failed)
+    return Verdict(method, number, 0.9, 0.125, 0.0625, 0.75, 1.5, failed, slices)
+
+
+def made_evidence(method: str, number: float = 0.25) -> Evidence:
+    """Two layers, the last of this rank correlation, and three points of a curve."""
+    layers = [
+        ("randomised", f"net.{name}", value, np.nan)
+        for name, value in (("head", 0.9), ("stem", number))
+    ]
+    curves = [
+        (check, share, value, chance)
+        for check, points in (
+            ("deletion", (("0", 1.0, 1.0), ("0.5", 0.2, 0.5), ("1", 0.0, 0.0))),
+            ("insertion", (("0", 0.0, 0.0), ("0.5", 0.8, 0.5), ("1", 1.0, 1.0))),
+        )
+        for share, value, chance in points
+    ]
+    return Evidence(method, (*layers, *curves))
 
 
 def store_spread(
@@ -217,10 +236,19 @@ def store_trust(
     run: str,
     verdicts: Iterable[Verdict],
     refused: Mapping[str, str] | None = None,
+    *,
+    explained: str = WORDS,
+    checkpoint_sha256: str = METADATA["checkpoint_sha256"],
+    evidence: Iterable[Evidence] = (),
 ) -> None:
-    """Write the verdicts on the methods of a run into it."""
-    write_trust(scratch / TRUST_FILE, trust_frame(verdicts, refused or {}))
-    open_client().log_artifact(run, str(scratch / TRUST_FILE), robustness_folder("test"))
+    """Write the verdicts on the methods of a run into it, and what they rest on."""
+    frame = trust_frame(
+        verdicts, refused or {}, explained=explained, checkpoint_sha256=checkpoint_sha256
+    )
+    tables = {TRUST_FILE: frame, TRUST_CURVES_FILE: curves_frame(evidence)}
+    for name, table in tables.items():
+        write_trust(scratch / name, table)
+        open_client().log_artifact(run, str(scratch / name), robustness_folder("test"))
 
 
 def frame_of(dice: Mapping[Row, Sequence[float]], classes: Sequence[str] = ("a",)) -> pd.DataFrame:

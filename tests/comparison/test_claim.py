@@ -107,7 +107,7 @@ def test_runs_that_are_no_point_are_named_with_the_reason(place: Place, tmp_path
     reasons = {name[0]: reason for name, reason in claim.left_out.items()}
     assert "clean Dice is 0.0" in reasons["a"]
     assert "found no effective_pixels of gradient for the probability" in reasons["b"]
-    assert "other methods or settings than those of dice, seed 0" in reasons["c"]
+    assert reasons["c"] == "gradient with unknown settings and not those of dice, seed 0"
     assert reasons["d"] == "no spread is stored"
     assert {name: test.runs for name, test in claim.tests.items()} == {
         "probability": 2,
@@ -115,6 +115,23 @@ def test_runs_that_are_no_point_are_named_with_the_reason(place: Place, tmp_path
         "tempered": 1,
     }
     assert claim.tests["probability"].between.finding == "too few"
+
+
+def test_other_methods_and_their_settings_keep_no_run_out(place: Place, tmp_path: Path) -> None:
+    """The claim is about the gradient, whatever else was measured, and by what settings."""
+    both = ("gradient", "lime")
+    listed = '[{"method": "gradient"}, {"method": "lime", "samples": %d}]'
+    for loss, samples in (("bce", 5), ("dice", 25), ("focal", None)):
+        methods = both if samples else both[:1]
+        frame = pd.concat([spread_of({"probability": 9.0}, method=name) for name in methods])
+        run = store_run(tmp_path, counted(0.5), {"loss": loss, "seed": "0"})
+        store_spread(
+            tmp_path, run, frame, {"methods": listed % samples} if samples is not None else {}
+        )
+    selection = select_runs("Task90_Blob", "test")
+    claim = weighed_claim(selection, stored_spreads(selection))
+    assert not claim.left_out
+    assert claim.tests["probability"].runs == 3
 
 
 def test_without_the_attack_there_is_no_point_and_no_picture(place: Place, tmp_path: Path) -> None:

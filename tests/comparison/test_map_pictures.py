@@ -1,13 +1,14 @@
 """The maps of a slice stand by loss, with what is wrong with a method beside each of them."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from comparison.map_pictures import map_cases, map_pictures
+from comparison.map_pictures import MOST_ROWS, MapCase, MapRow, map_cases, map_pictures
 from comparison.saliency_files import stored_maps
 from comparison.selection import select_runs
 from robustness.pictured import SliceMaps
@@ -47,18 +48,23 @@ def test_slices_are_sorted_and_the_first_seed_that_holds_one_is_shown(
     assert (first.case, second.case) == ("Case a", "Case b")
     assert (first.slice_index, first.explained) == (12, "sum of p")
     # The first seed has only the second case.
-    assert first.shown == {"bce": "seed 1"}
+    assert [row.name for row in first.rows] == ["bce, seed 1"]
     assert first.missing == ("dice", "focal")
-    assert first.marks == {("bce", "gradient"): "not checked", ("bce", "lime"): "not checked"}
-    assert second.shown == {"bce": "seed 0", "dice": "seed 0"}
+    assert [row.marks for row in first.rows] == [dict.fromkeys(METHODS, "not checked")]
+    assert [row.name for row in second.rows] == ["bce, seed 0", "bce, seed 1", "dice, seed 0"]
+    assert second.rows[0].label == "bce, seed\N{NO-BREAK SPACE}0"
+    assert [row.name for row in second.first_rows] == ["bce, seed 0", "dice, seed 0"]
     assert second.missing == ("focal",)
-    assert second.marks == {
-        ("bce", "lime"): "fails stable",
-        ("dice", "gradient"): "fails randomised",
-        ("dice", "lime"): "refused",
-    }
+    assert [row.marks for row in second.rows] == [
+        {"lime": "fails stable"},
+        dict.fromkeys(METHODS, "not checked"),
+        {"gradient": "fails randomised", "lime": "refused"},
+    ]
+    assert second.marked("lime") == "bce: fails stable; not checked; dice: refused"
+    assert second.marked("gradient") == "bce: not checked (1 of 2 runs); dice: fails randomised"
     assert second.methods == ["gradient", "lime"]
-    (_, shown), _ = second.columns
+    assert [row.name for row in second.shown_rows("lime")] == ["bce, seed 0", "bce, seed 1"]
+    shown = second.rows[0].maps
     np.testing.assert_array_equal(shown.maps, with_noise(1)[0].maps)
 
     drawn = map_pictures(selection, [first, second])
@@ -71,7 +77,7 @@ def test_slices_are_sorted_and_the_first_seed_that_holds_one_is_shown(
         for pictures in drawn
         for name, png in pictures.files.items()
     }
-    # A loss more is a column more of the grid and a row more of a method.
+    # A loss more is a column more of the grid, a run more a row more of a method.
     assert sizes["maps_case_b_slice12"][0] > sizes["maps_case_a_slice12"][0]
     large = "maps_case_{}_slice12_gradient"
     assert sizes[large.format("b")][1] > sizes[large.format("a")][1]
@@ -84,3 +90,52 @@ def test_names_of_files_hold_no_path(place: Place, tmp_path: Path) -> None:
     selection = select_runs("Task90_Blob", "test")
     (pictures,) = map_pictures(selection, map_cases(selection, stored_maps(selection), {}))
     assert all("/" not in name for name in pictures.files)
+
+
+def drawn_by(samples: int, seed: int, number: int, case: str = "a") -> SliceMaps:
+    """Maps of both methods, those of LIME with these settings."""
+    found = replace(with_noise(number)[0], case=case)
+    lime = json.dumps({"method": "lime", "samples": samples, "seed": seed})
+    return replace(found, settings=np.array([found.settings[0], lime]))
+
+
+def test_a_method_with_other_settings_is_none_beside_those_that_fit(
+    place: Place, tmp_path: Path
+) -> None:
+    assert place.uri
+    settings = {"bce": (5, 0), "dice": (25, 1), "focal": (25, 0)}
+    for index, (loss, of_lime) in enumerate(settings.items()):
+        run = store_run(tmp_path, made_frame(0), {"loss": loss, "seed": "0"})
+        store_maps(tmp_path, run, [drawn_by(*of_lime, index)])
+    selection = select_runs("Task90_Blob", "test")
+    stored = stored_maps(selection)
+    assert stored.methods_left_out == {
+        "bce, seed 0": {"lime": "with samples 5 instead of 25 as in focal, seed 0"},
+        "dice, seed 0": {"lime": "with seed 1 instead of 0 as in focal, seed 0"},
+    }
+    assert not stored.left_out
+    verdicts = {run.run.run_id: {"gradient": "", "lime": "fails stable"} for run in selection.runs}
+    (case,) = map_cases(selection, stored, verdicts)
+    assert [list(row.maps.methods) for row in case.rows] == [["gradient"], ["gradient"], [*METHODS]]
+    np.testing.assert_array_equal(case.rows[0].maps.maps, with_noise(0)[0].maps[:1])
+    # What was said of maps that are not shown says nothing of those that are.
+    assert [row.marks for row in case.rows] == [{}, {}, {"lime": "fails stable"}]
+    assert [row.name for row in case.shown_rows("lime")] == ["focal, seed 0"]
+
+
+def test_of_many_runs_each_loss_keeps_its_first_ones() -> None:
+    runs = {"bce": 10, "dice": 3, "focal": 7}
+    rows = [
+        MapRow(f"{loss}, seed {seed}", loss, f"seed {seed}", made_maps(0), {})
+        for loss, seeds in runs.items()
+        for seed in range(seeds)
+    ]
+    case = MapCase("a", 12, tuple(rows), ())
+    kept = {"bce": 5, "dice": 3, "focal": 4}
+    names = [f"{loss}, seed {seed}" for loss, seeds in kept.items() for seed in range(seeds)]
+    assert [row.name for row in case.shown_rows("gradient")] == names
+    assert len(names) == MOST_ROWS
+    assert case.hidden("gradient") == 8
+    few = MapCase("a", 12, tuple(rows[:MOST_ROWS]), ())
+    assert list(few.shown_rows("gradient")) == rows[:MOST_ROWS]
+    assert few.hidden("gradient") == few.hidden("lime") == 0
