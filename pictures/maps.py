@@ -39,6 +39,8 @@ from robustness.pictured import SliceMaps
 SIGNED_MAP = "RdBu_r"
 POSITIVE_MAP = "Reds"
 MARK_SIGN = "✗"
+# How the words of a failure begin; others say that a method was not checked, or on what.
+FAILURE = "fails"
 
 _LARGE, _SMALL = 1.7, 1.3  # inches of a panel's longer side
 _LEAST = 1.0  # inches of its shorter side: room for the words beside and above it
@@ -253,12 +255,17 @@ def _show_none(axes: Axes, one: SliceMaps, box: Box) -> None:
 
 
 def _mark_words(words: str, inches: float) -> str:
-    return wrap_name(f"{MARK_SIGN} {words}", int(inches / _BOLD_CHARACTER)) if words else ""
+    """A mark in lines; a failure has a sign beside its colour, other words are words."""
+    sign = f"{MARK_SIGN} " if words.startswith(FAILURE) else ""
+    return wrap_name(f"{sign}{words}", int(inches / _BOLD_CHARACTER)) if words else ""
 
 
 def _add_mark(panels: Sequence[Axes] | np.ndarray, words: str) -> None:
-    """Frame all panels of a map that failed a check, and say so under the first."""
+    """Say under the first panel of a map what is known of it; frame all where it failed a check."""
     if not words:
+        return
+    if not words.startswith(MARK_SIGN):
+        panels[0].set_xlabel(words, color=MUTED, fontsize=8)
         return
     panels[0].set_xlabel(words, color=MARK_COLOR, fontsize=8, weight="bold")
     for axes in panels:

@@ -199,6 +199,18 @@ def test_marks_stand_under_the_map_in_words_and_colour() -> None:
     assert framed == [unsound, panels(figure)[7]]
 
 
+@pytest.mark.parametrize(
+    "words", ["not checked", "the same everywhere", "checked on 3 slices only"]
+)
+def test_what_is_no_failure_has_no_sign_of_one(words: str) -> None:
+    figure = maps_figure([("dice", made_maps(1))], "gradient", marks={"dice": words})
+    shown = panels(figure)[2]
+    assert written(shown.get_xlabel()) == words
+    assert shown.xaxis.label.get_color() != MARK_COLOR
+    for axes in panels(figure):
+        assert to_hex(axes.spines["left"].get_edgecolor()) != MARK_COLOR.lower()
+
+
 def test_rows_without_the_method_say_none() -> None:
     full = made_maps(methods=METHODS)
     rows = [("bce", without(full, "gradient")), ("dice", full)]
@@ -207,7 +219,7 @@ def test_rows_without_the_method_say_none() -> None:
     for axes in blank:
         assert not axes.images
         assert [text.get_text() for text in axes.texts] == ["none"]
-    assert blank[0].get_xlabel() == f"{MARK_SIGN} refused"
+    assert blank[0].get_xlabel() == "refused"
     end = end_of(full.maps[0, 0])
     assert panels(figure)[6].images[0].get_clim() == pytest.approx((-end, end))
 
@@ -249,7 +261,7 @@ def test_the_grid_marks_what_fails_and_says_none_where_a_label_lacks_a_method() 
         for label, axes in zip(["bce", "dice"], row[1:], strict=True)
         if axes.get_xlabel()
     }
-    assert said == {key: f"{MARK_SIGN} {words}" for key, words in marks.items()}
+    assert said == {("bce", "grad_cam"): "refused", ("dice", "gradient"): f"{MARK_SIGN} {FAILS}"}
     blank = drawn[2, 1]
     assert not blank.images
     assert [text.get_text() for text in blank.texts] == ["none"]
