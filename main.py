@@ -26,6 +26,7 @@ COMMANDS = {
     "explain": Command("commands.explain", "write what a network looks at as volumes"),
     "losses": Command("commands.losses", "list the losses, or check one of your own"),
     "download": Command("commands.download", "download tasks of the Decathlon"),
+    "inspect": Command("commands.inspect", "show what a task's folder holds before you train"),
     "phantom": Command("commands.phantom", "write a made-up task, to try things without data"),
     "ui": Command("commands.ui", "open the store of runs in the browser"),
 }

@@ -1,0 +1,83 @@
+"""Work on many items in several processes, where one that is killed takes no other with it."""
+
+import logging
+import multiprocessing
+import signal
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run_apart(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int,
+    advance: Callable[[], None],
+) -> list[Result | None]:
+    """Call a function on each item, in other processes.
+
+    Args:
+        work: A function that can be pickled, and so can what it takes and gives.
+        items: What it is called with.
+        workers: Number of processes, at most one for an item.
+        advance: Called whenever a result is there.
+
+    Returns:
+        A result for each item, in order; None where the process was killed, as the system does for
+        want of memory.
+
+    Raises:
+        Exception: What the function raises.
+    """
+    results: dict[int, Result | None] = {}
+    left = list(range(len(items)))
+    while left:
+        results |= _run(work, items, left, workers, advance)
+        left = [index for index in left if index not in results]
+        # A killed process ends its whole pool. Items are begun in order: the first of those that
+        # are left were being worked on, and each shows by itself which one it was.
+        for index in left[:workers]:
+            results[index] = _run(work, items, [index], 1, advance).get(index)
+        left = left[workers:]
+    return [results[index] for index in range(len(items))]
+
+
+def _run(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    indices: Sequence[int],
+    workers: int,
+    advance: Callable[[], None],
+) -> dict[int, Result]:
+    """Results by index, without those that were lost with a killed process."""
+    # A fork would copy the threads' locks of whatever was imported before.
+    context = multiprocessing.get_context("spawn")
+    workers = min(workers, len(indices))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    futures: dict[Future[Result], int] = {}
+    results = {}
+    try:
+        with suppress(BrokenProcessPool):
+            for index in indices:
+                futures[pool.submit(work, items[index])] = index
+        for future in as_completed(futures):
+            with suppress(BrokenProcessPool):
+                results[futures[future]] = future.result()
+                advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results
+
+
+def _begin() -> None:
+    """What a process does first: leave Ctrl-C to its parent, and remarks of libraries unsaid."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
