@@ -1,6 +1,8 @@
 # Every target that runs Python first brings .venv up to requirements.lock.
 
 PYTHON := .venv/bin/python
+# Processes that run the tests; each has one thread, and keeps to whole files of tests.
+WORKERS ?= 2
 STAMP := .venv/.installed
 LOCKING := build/lock
 LOSSES := bce batch_dice bce+batch_dice bce+batch_dice+focal
@@ -46,7 +48,8 @@ ui: $(STAMP) ## Open the store of runs in the browser
 	$(PYTHON) main.py ui
 
 test: $(STAMP) ## Run the tests; those on real volumes too where SEGSTRESS_DATA is set
-	$(PYTHON) -m pytest $(if $(SEGSTRESS_DATA),-m "not slow and not browser and not postgres")
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile \
+		$(if $(SEGSTRESS_DATA),-m "not slow and not browser and not postgres")
 
 test-slow: $(STAMP) ## Run the tests that train for longer
 	$(PYTHON) -m pytest -m "slow and not browser and not postgres"
