@@ -236,7 +236,8 @@ class SaliencyCallback(AfterEvaluation):
         height, width = samples[0].image.shape[1:]
         draws = maps_per_check(module, samples[0].image[None].to(module.device))
         pictured, checked = min(self.cases, len(samples)), min(self.trust, len(samples))
-        self._announce(trainer, forward, samples, pictured + draws * checked)
+        images = torch.stack([sample.image for sample in samples]).to(module.device)
+        self._announce(trainer, forward, images, pictured + draws * checked)
         times = bool(pictured) + draws * bool(checked)
         total = times * sum(self.methods[name].passes(height, width).forward for name in mine)
         found = []
@@ -275,17 +276,14 @@ class SaliencyCallback(AfterEvaluation):
             return replace(one, refused=found)
         return replace(one, checked=found)
 
-    def _announce(
-        self, trainer: Trainer, forward: Forward, samples: Sequence[SliceSample], slices: int
-    ) -> None:
+    def _announce(self, trainer: Trainer, forward: Forward, images: Tensor, slices: int) -> None:
         """Say what is coming and about how long it takes."""
-        height, width = samples[0].image.shape[1:]
+        height, width = images.shape[2:]
         cost = [method.passes(height, width) for method in self.methods.values()]
         passes = sum(one.forward + 2 * one.backward for one in cost)
-        images = torch.stack([sample.image for sample in samples])
-        seconds = seconds_per_slice(forward, images, len(samples)) * passes * slices
-        on = _count(min(self.cases, len(samples)), "slice")
-        checked = f", checked on {min(self.trust, len(samples))}" if self.trust else ""
+        seconds = seconds_per_slice(forward, images, len(images)) * passes * slices
+        on = _count(min(self.cases, len(images)), "slice")
+        checked = f", checked on {min(self.trust, len(images))}" if self.trust else ""
         methods = _count(len(self.methods), "method")
         say(
             trainer,

@@ -153,7 +153,7 @@ def _cell(found: Mapping[Hashable, float] | None, times: float) -> str:
 def _tested(test: RankTest) -> str:
     if math.isnan(test.rho):
         return f"<td>too few to tell ({test.count})</td>"
-    lines = [f"p {test.p:.3f}, {test.finding} ({test.count})"]
+    lines = [f"{test.p_words}, {test.finding} ({test.count})"]
     if test.interval is not None:
         lines.append(f"95 % interval {test.interval[0]:+.2f} to {test.interval[1]:+.2f}")
     elif test.no_interval:

@@ -22,6 +22,7 @@ MEASURE = "effective_pixels"
 LEVEL = 0.05
 _MOST_EXACT = 50_000  # up to so many permutations all are tried
 _DRAWS = 10_000
+_LEAST_SAID = 0.001
 _FEWEST = 3  # of losses or runs: two points always correlate by 1 or -1
 
 
@@ -66,6 +67,11 @@ class RankTest:
     interval: tuple[float, float] | None
     exact: bool
     no_interval: str = ""
+
+    @property
+    def p_words(self) -> str:
+        """The p in words: never 0, since no number of permutations shows that."""
+        return f"p {self.p:.3f}" if self.p >= _LEAST_SAID else f"p below {_LEAST_SAID:g}"
 
     @property
     def finding(self) -> str:
@@ -284,7 +290,7 @@ def _half(where: str, unit: str, tested: RankTest) -> str:
     if math.isnan(tested.rho):
         return f"{where}: too few to tell, or none that differ ({tested.count} {unit})."
     numbers = (
-        f"Spearman {tested.rho:+.2f}, p {tested.p:.3f}, "
+        f"Spearman {tested.rho:+.2f}, {tested.p_words}, "
         f"by chance {tested.chance[0]:+.2f} to {tested.chance[1]:+.2f}"
     )
     if tested.interval is not None:

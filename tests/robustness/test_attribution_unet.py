@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from time import process_time
+from time import perf_counter
 
 import pytest
 import torch
@@ -40,9 +40,9 @@ def _settled(make: Make) -> nn.Module:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
+def two_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)
     yield
     torch.set_num_threads(threads)
 
@@ -166,22 +166,17 @@ def test_what_has_no_rule_is_refused_by_its_place(name: str, make: Make, message
 
 
 @pytest.mark.slow
-def test_all_methods_take_less_than_thirty_seconds_of_two_cores(one_thread: None) -> None:
-    """Measured on one of the cores, which is enough: the other can only help.
-
-    Wall time counts other work on the cores. Processor time of several threads does too: each of
-    them spins while it waits for those that other work keeps from running, and takes tens of times
-    as long. One thread waits for nobody, so that its processor time is its own.
-    """
+def test_all_methods_take_less_than_thirty_seconds_of_two_cores(two_threads: None) -> None:
+    """On a machine with nothing else to do: what else runs on the two cores counts."""
     network = _settled(lambda: UNet(1, 1))
     batch = batch_for(network, 8, size=64)
     objective = explained("frozen", batch)
     seconds: dict[str, float] = {}
     for name in METHODS:
-        start = process_time()
+        start = perf_counter()
         found = explain(made(name), network, batch, objective)
-        seconds[name] = process_time() - start
+        seconds[name] = perf_counter() - start
         assert found.shape == (8, 1, 64, 64)
     total = sum(seconds.values())
     slowest = max(seconds, key=seconds.__getitem__)
-    assert total < 30, f"{total:.1f} s on one core, of which {slowest} {seconds[slowest]:.1f} s"
+    assert total < 30, f"{total:.1f} s on two cores, of which {slowest} {seconds[slowest]:.1f} s"

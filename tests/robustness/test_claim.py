@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from robustness.claim import RunPoint, run_point, weigh_claim
+from robustness.claim import RankTest, RunPoint, run_point, weigh_claim
 
 
 def points_of(groups: dict[str, list[tuple[float, float]]]) -> list[RunPoint]:
@@ -275,3 +275,12 @@ def test_a_run_that_lacks_something_is_refused() -> None:
         run_point("run", "bce", spread_rows(), curves.assign(dice=0.0))
     with pytest.raises(ValueError, match="expected finite numbers"):
         weigh_claim([RunPoint("run", "bce", math.nan, 1.0)])
+
+
+@pytest.mark.parametrize(
+    ("p", "words"),
+    [(0.0421, "p 0.042"), (0.001, "p 0.001"), (0.0004, "p below 0.001"), (0.0, "p below 0.001")],
+)
+def test_no_p_is_said_to_be_nothing(p: float, words: str) -> None:
+    tested = RankTest(0.9, 9, p, 0.0, (-0.5, 0.5), None, exact=False)
+    assert tested.p_words == words
