@@ -9,7 +9,7 @@ LOSSES := bce batch_dice bce+batch_dice bce+batch_dice+focal
 EXPERIMENT := Task00_Phantom
 DEMO_EPOCHS := 5
 DEMO := --config conf/task/phantom.yaml --config conf/robustness/quick.yaml \
-	--trainer.max_epochs $(DEMO_EPOCHS) --robustness.splits [test] --test_after_fit true
+	--trainer.max_epochs $(DEMO_EPOCHS) --robustness.splits [test] --saliency.splits [test] --test_after_fit true
 
 # The first Python on the path that runs and is new enough; looked for only when .venv is made.
 FIND_PYTHON := for candidate in python3.11 python3.12 python3.13 python3; do \
