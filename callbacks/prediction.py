@@ -4,7 +4,6 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from callbacks.progress import say
 from callbacks.run_state import run_logger
 from datamodules.datamodule import DecathlonDataModule
 from datamodules.original_grid import write_whole
+from datamodules.output_folder import writing_to
 from errors import InputError
 from tracking.environment import git_revision
 from tracking.store import runs_dir
@@ -65,7 +65,7 @@ class PredictionWriter(Callback):
         self._volumes = CaseVolumes({name: one.slices for name, one in data.store.records.items()})
         self._rows = []
         self._folder = self.output or self._default_folder(trainer)
-        with self._writing():
+        with writing_to(self._folder, "--prediction.output"):
             self._folder.mkdir(parents=True, exist_ok=True)
             probe = self._folder / f".{os.getpid()}.partial"
             probe.touch()
@@ -110,7 +110,7 @@ class PredictionWriter(Callback):
             "tolerance_mm": self.tolerance_mm,
             **data.fingerprints("test"),
         }
-        with self._writing():
+        with writing_to(self._folder, "--prediction.output"):
             text = table.to_csv(index=False, float_format="%.6f")
             write_whole(self._folder / SCORES_FILE, text.encode())
             write_whole(self._folder / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
@@ -126,7 +126,7 @@ class PredictionWriter(Callback):
         data = _data(trainer)
         classes = len(data.class_names)
         for name, values in complete:
-            with self._writing():
+            with writing_to(self._folder, "--prediction.output"):
                 self._rows += write_case(
                     self._folder,
                     data,
@@ -139,17 +139,6 @@ class PredictionWriter(Callback):
 
     def _default_folder(self, trainer: Trainer) -> Path:
         return runs_dir() / "predictions" / (_run_id(trainer) or "no_run")
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            msg = (
-                f"--prediction.output {self._folder}: cannot be written "
-                f"({error.strerror or error}); choose another folder"
-            )
-            raise InputError(msg) from error
 
 
 def _data(trainer: Trainer) -> DecathlonDataModule:

@@ -3,13 +3,13 @@
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from commands.options import CommandParser
+from datamodules.output_folder import writing_to
 from errors import InputError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _write(inspection: "Inspection", folder: Path) -> list[Path]:
 
     tiles = [(case.name, case.picture) for case in inspection.cases if case.picture is not None]
     table, sheet = folder / TABLE_FILE, folder / SHEET_FILE
-    with _writing(folder):
+    with writing_to(folder):
         write_whole(table, csv_text(inspection).encode())
         if not tiles:
             sheet.unlink(missing_ok=True)
@@ -85,7 +85,7 @@ def _write(inspection: "Inspection", folder: Path) -> list[Path]:
     if len(inspection.channels) > 1:
         title += f", channel {inspection.channels[0]}"
     figure = sheet_figure(tiles, [name for _, name in inspection.labels], title)
-    with _writing(folder):
+    with writing_to(folder):
         write_whole(sheet, to_png_bytes(figure))
     return [table, sheet]
 
@@ -186,22 +186,10 @@ def _default_folder(task: str) -> Path:
 
 def _prepared(folder: Path) -> Path:
     """Make the folder, and find out before anything is read whether it can be written."""
-    with _writing(folder):
+    with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=folder).close()
     return folder
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        msg = (
-            f"--output {folder}: cannot be written ({error.strerror or error}); "
-            "choose another folder"
-        )
-        raise InputError(msg) from error
 
 
 def _parser() -> CommandParser:

@@ -1,8 +1,7 @@
 """Attribution maps of whole cases, computed slice by slice and written as volumes."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -21,6 +20,7 @@ from commands.stored_networks import RestoredCheckpoint
 from datamodules.datamodule import SPLITS, DecathlonDataModule
 from datamodules.decathlon import Case
 from datamodules.original_grid import volume_of_slices, write_volume, write_whole
+from datamodules.output_folder import writing_to
 from datamodules.safe_name import safe_name
 from datamodules.volumes import read_shape
 from datamodules.wrong_input import unknown_name, wrong_input
@@ -195,7 +195,7 @@ def write_maps(
     if asked.pixel is None:
         _check_explained(restored.module, asked.explained)
     words = asked.words(restored.module.class_names)
-    with _writing(folder):
+    with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # Found out before anything is computed.
         TemporaryFile(dir=folder).close()
@@ -244,7 +244,7 @@ def write_maps(
                 facts["largest"] = largest = float(np.abs(volume).max())
                 facts["share_in_padding"] = _share_cropped(maps, volume)
                 path = folder / f"{safe_name(case.name)}_{method.name}.nii.gz"
-                with _writing(folder):
+                with writing_to(folder):
                     _write(path, volume, case, facts)
                 written += 1
                 console.print(
@@ -357,15 +357,3 @@ def _reason(method: Attribution, error: ValueError) -> str:
 
 def _by(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        msg = (
-            f"--output {folder}: cannot be written ({error.strerror or error}); "
-            "choose another folder"
-        )
-        raise InputError(msg) from error

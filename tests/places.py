@@ -95,6 +95,16 @@ class Place:
         finally:
             torch.set_num_threads(threads)
 
+    def refused(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+        """The one line that wrong input ends with; nothing stored is lost."""
+        capsys.readouterr()
+        with self.unharmed():
+            assert self.run(*arguments) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        assert error.startswith("error: ")
+        return error
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start ``main.py`` in a process of its own."""
         return subprocess.Popen(

@@ -186,13 +186,7 @@ def test_the_default_transfers_the_attack_of_the_cards() -> None:
 
 
 def refused(place: Place, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    capsys.readouterr()
-    with place.unharmed():
-        assert place.run("attack", *arguments) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1, error
-    assert error.startswith("error: ")
-    return error
+    return place.refused(capsys, "attack", *arguments)
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,7 @@ def hard(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 def refused(place: Place, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    capsys.readouterr()
-    with place.unharmed():
-        assert place.run("explain", *arguments) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1, error
-    assert error.startswith("error: ")
-    return error
+    return place.refused(capsys, "explain", *arguments)
 
 
 @pytest.mark.parametrize(
