@@ -24,6 +24,7 @@ from mlflow import MlflowClient
 
 import main
 from tracking.logger import RunLogger
+from tracking.reading import StoredRun, list_runs
 from tracking.store import open_client
 
 # Lightning's handlers keep what stood for stderr when it was first imported, which pytest has
@@ -147,6 +148,11 @@ class Place:
             return []
         experiments = [found.experiment_id for found in self.client.search_experiments()]
         return [str(run.info.run_id) for run in self.client.search_runs(experiments)]
+
+    def runs_by_loss(self) -> dict[str, StoredRun]:
+        """The runs of the tiny task; one a loss, the oldest where there are several."""
+        with self.environment():
+            return {run.params["loss"]: run for run in list_runs(TASK)}
 
     def stored(self, run_id: str) -> "Stored":
         client = self.client

@@ -1,15 +1,12 @@
 """``main.py attack`` makes attacks on each network and counts them on all of an experiment."""
 
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
-from torch import Tensor, nn
 
 from commands.cards import judge_again
 from robustness.card_attacks import card_attacks
@@ -18,12 +15,10 @@ from robustness.report_card import APGD
 from tests.places import ROOT, TASK, Place, make_place, with_store
 from tests.robustness.toy import attack_specs, build
 from tracking.reading import (
-    StoredRun,
     fetch_card_counts,
     fetch_counts,
     fetch_report_card,
     fetch_transfers,
-    list_runs,
     transfer_folder,
 )
 from tracking.writing import store_file
@@ -49,14 +44,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def runs(place: Place) -> dict[str, StoredRun]:
-    with place.environment():
-        return {run.params["loss"]: run for run in list_runs(TASK)}
-
-
 def found(place: Place, loss: str) -> dict[str, CountsFile]:
     """Counts on a network by the loss of the network they were made on."""
-    stored = runs(place)
+    stored = place.runs_by_loss()
     names = {run.run_id: name for name, run in stored.items()}
     with place.environment():
         files = fetch_transfers(stored[loss], "test")
@@ -64,11 +54,11 @@ def found(place: Place, loss: str) -> dict[str, CountsFile]:
 
 
 def test_each_network_has_counts_of_attacks_made_on_every_network(trained: Place) -> None:
-    for loss, run in runs(trained).items():
+    for loss, run in trained.runs_by_loss().items():
         counts = found(trained, loss)
         assert set(counts) == {"bce", "batch_dice"}
         for source, one in counts.items():
-            assert one.metadata["made_on"] == runs(trained)[source].run_id
+            assert one.metadata["made_on"] == trained.runs_by_loss()[source].run_id
             assert set(one.frame["attack"]) == {CLEAN, APGD, "fgsm"}
             settings = json.loads(one.metadata["attack_settings"])
             assert [entry["name"] for entry in settings] == [APGD, "fgsm"]
@@ -82,7 +72,7 @@ def test_each_network_has_counts_of_attacks_made_on_every_network(trained: Place
 
 def test_clean_counts_are_those_of_the_evaluation(trained: Place) -> None:
     """The network, its weights and its data were built again as they were."""
-    for loss, run in runs(trained).items():
+    for loss, run in trained.runs_by_loss().items():
         with trained.environment():
             own = fetch_counts(run, "test")
         assert own is not None
@@ -97,7 +87,7 @@ def test_clean_counts_are_those_of_the_evaluation(trained: Place) -> None:
 
 def test_attacks_made_on_a_network_are_those_of_its_card(trained: Place) -> None:
     """The white box of a transfer is the attack that the card has made, count for count."""
-    for loss, run in runs(trained).items():
+    for loss, run in trained.runs_by_loss().items():
         with trained.environment():
             card = fetch_card_counts(run, "test")
         assert card is not None
@@ -124,7 +114,7 @@ def mean_dice(frame: pd.DataFrame) -> np.ndarray:
 
 
 def test_cards_are_judged_again_with_what_was_transferred(trained: Place) -> None:
-    for loss, run in runs(trained).items():
+    for loss, run in trained.runs_by_loss().items():
         with trained.environment():
             card = fetch_report_card(run, "test")
             own = fetch_card_counts(run, "test")
@@ -153,7 +143,7 @@ def test_cards_are_judged_again_with_what_was_transferred(trained: Place) -> Non
 def test_transfers_that_cannot_be_paired_are_not_used_and_said_so(
     key: str | None, change: str | None, reason: str, trained: Place, tmp_path: Path
 ) -> None:
-    run = runs(trained)["bce"]
+    run = trained.runs_by_loss()["bce"]
     (source,) = set(found(trained, "bce")) - {"bce"}
     counts = found(trained, "bce")[source]
     frame, metadata = counts.frame, dict(counts.metadata)
@@ -250,7 +240,7 @@ def test_wrong_attacks_are_named(
 
 
 def test_a_missing_checkpoint_is_named(trained: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    run = runs(trained)["bce"]
+    run = trained.runs_by_loss()["bce"]
     path = trained.checkpoint(run.run_id)
     content = path.read_bytes()
     path.unlink()
@@ -262,130 +252,9 @@ def test_a_missing_checkpoint_is_named(trained: Place, capsys: pytest.CaptureFix
     assert "last.ckpt" in line
 
 
-# A single network
-
-
-class Bright(nn.Module):
-    """What is bright is found; nothing is learnt. It is not of this project's making."""
-
-    def __init__(self, in_channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.head = nn.Conv2d(in_channels, num_classes, 3, padding=1, bias=False)
-        nn.init.constant_(self.head.weight, 5.0)
-
-    def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.head(image) - 4
-        return logits
-
-
-class Half(Bright):
-    """Gives logits at half of the image's resolution."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        return super().forward(image)[..., ::2, ::2]
-
-
-def options_of(place: Place) -> list[str]:
-    """Few attacks on the tiny task."""
-    return ["--config", str(place.config)]
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The network as TorchScript, as an exported program, and what is neither."""
-    folder = tmp_path_factory.mktemp("networks")
-    network = Bright(1, 1).eval()
-    image = torch.rand(4, 1, 32, 32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(torch.jit.trace(network, image), folder / "bright.pt")  # type: ignore[no-untyped-call]
-    size = {0: torch.export.Dim("batch", min=1, max=512)}
-    torch.export.save(
-        torch.export.export(network, (image,), dynamic_shapes=(size,)), folder / "bright.pt2"
-    )
-    torch.export.save(torch.export.export(network, (image,)), folder / "fixed.pt2")
-    (folder / "text.pt").write_text("no network")
-    (folder / "text.pt2").write_text("no network")
-    return {path.name: path for path in folder.iterdir()}
-
-
-def test_networks_of_other_makes_are_attacked_alike(place: Place, files: dict[str, Path]) -> None:
-    """A class, a TorchScript file and an exported program of one network have the same counts."""
-    write = make_place(place.folder)
-    kinds = {
-        f"{__name__}.Bright": "Bright",
-        str(files["bright.pt"]): "bright.pt",
-        str(files["bright.pt2"]): "bright.pt2",
-    }
-    for network in kinds:
-        assert place.run("attack", "--network", network, *options_of(write)) == 0
-    assert set(runs(place)) == set(kinds.values())
-    frames = []
-    for name, run in runs(place).items():
-        with place.environment():
-            counts = fetch_counts(run, "test")
-        assert counts is not None
-        assert run.name == f"{name} seed 0"
-        assert run.status == "FINISHED"
-        frames.append(counts.frame)
-    assert (frames[0]["tp"] > 0).any()
-    for frame in frames[1:]:
-        pd.testing.assert_frame_equal(frame, frames[0])
-
-
-def test_the_loss_that_a_network_was_trained_with_can_be_told(place: Place) -> None:
-    options = options_of(make_place(place.folder))
-    network = ["--network", f"{__name__}.Bright", "--trained_with", "bce", "--split", "val"]
-    assert place.run("attack", *network, *options) == 0
-    assert list(runs(place)) == ["bce"]
-    with place.environment():
-        assert fetch_counts(runs(place)["bce"], "val") is not None
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("text.pt", ["text.pt", "neither a TorchScript file nor"]),
-        ("text.pt2", ["text.pt2", "neither a TorchScript file nor"]),
-        ("fixed.pt2", ["fixed.pt2", "takes no images of shape", "batch of any size"]),
-    ],
-)
-def test_a_file_that_cannot_be_attacked_is_named(
-    name: str,
-    words: list[str],
-    place: Place,
-    files: dict[str, Path],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    options = options_of(make_place(place.folder))
-    assert place.run("attack", "--network", str(files[name]), *options) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1, error
-    assert all(word in error for word in words), error
-
-
-@pytest.mark.parametrize(
-    ("network", "words"),
-    [
-        ("Bright", ["found Bright", "package.module.Class"]),
-        ("nowhere.Bright", ["nowhere.Bright", "No module named 'nowhere'", "PYTHONPATH"]),
-        (f"{__name__}.Brighter", [f"no class Brighter in {__name__}"]),
-        (f"{__name__}.Half", ["Half", "(16, 1, 16, 16)", "expected (16, 1, 32, 32)"]),
-    ],
-)
-def test_a_class_that_cannot_be_attacked_is_named(
-    network: str, words: list[str], place: Place, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = options_of(make_place(place.folder))
-    assert place.run("attack", "--network", network, *options) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1, error
-    assert all(word in error for word in words), error
-
-
 @pytest.mark.parametrize("by", ["run", "checkpoint"])
 def test_a_finished_run_is_attacked_by_what_is_asked_for(by: str, trained: Place) -> None:
-    run = runs(trained)["bce"]
+    run = trained.runs_by_loss()["bce"]
     what = (
         ["--run", run.run_id[:10]]
         if by == "run"
