@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.datamodule import DecathlonDataModule
-from datamodules.original_grid import volume_of_slices, write_volume
+from datamodules.original_grid import write_volume
 from datamodules.safe_name import safe_name
+from datamodules.volumes import read_volume
 from lightning_module.volume_scores import VolumeScores, volume_scores
 
 SCORES = tuple(field.name for field in fields(VolumeScores))
@@ -43,7 +44,7 @@ def write_case(
     data: DecathlonDataModule,
     name: str,
     probs: NDArray[np.float32],
-    predicted: NDArray[np.bool_],
+    leads: NDArray[np.float32],
     *,
     probabilities: bool,
     tolerance_mm: float,
@@ -54,8 +55,8 @@ def write_case(
         folder: Where the files go: ``<case>.nii.gz`` and ``<case>_probabilities.nii.gz``.
         data: Has the case.
         name: Of the case.
-        probs: Of its slices, shape ``(Z, K, H, W)``.
-        predicted: Where each class is found, same shape. Of classes that overlap the most probable
+        probs: Of its slices, shape ``(S, K, H, W)``.
+        leads: Above 0 where a class is found, same shape. Of classes that overlap the most probable
             one has the voxel.
         probabilities: Whether these are written too.
         tolerance_mm: Of the surface Dice.
@@ -67,12 +68,12 @@ def write_case(
         OSError: If a file cannot be written.
     """
     (case,) = [case for case in data.task.cases if case.name == name]
-    record = data.store.records[name]
-    shape = (*record.shape, record.slices)
+    grid = data.store.records[name].grid
+    whole = grid.volume(probs).reshape(*grid.shape, -1)
+    found = grid.volume(leads).reshape(*grid.shape, -1) > 0
     values = np.array(label_values(data))
-    best = np.where(predicted, probs, -1.0).argmax(axis=1)
-    labels = np.where(predicted.any(axis=1), values[best], 0)
-    mask = volume_of_slices(labels[:, np.newaxis].astype(np.uint8), shape)
+    best = np.where(found, whole, -1.0).argmax(axis=-1)
+    mask = np.where(found.any(axis=-1), values[best], 0).astype(np.uint8)
     dtype = nibabel.load(case.label).get_data_dtype()  # type: ignore[attr-defined]
     stem = safe_name(name)
     write_volume(
@@ -81,13 +82,13 @@ def write_case(
     if probabilities:
         write_volume(
             folder / f"{stem}_probabilities.nii.gz",
-            volume_of_slices(probs, shape),
+            whole if len(values) > 1 else whole[..., 0],
             case.image,
             description=f"probabilities of {', '.join(data.class_names)}",
         )
-    _, stored = data.store.arrays(name)
-    truth = volume_of_slices(np.asarray(stored)[:, np.newaxis], shape)
-    known = np.ones(shape, dtype=bool) if data.ignored is None else truth != data.ignored
+    labels = {0, *(value for value, _ in data.task.labels)}
+    truth = read_volume(case, channels=len(data.task.channels), labels=labels).label
+    known = np.ones(grid.shape, dtype=bool) if data.ignored is None else truth != data.ignored
     zooms = nibabel.load(case.image).header.get_zooms()  # type: ignore[attr-defined]
     return [
         {

@@ -81,7 +81,7 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Take in a batch, and write the cases that are complete now."""
-        values = np.concatenate([_host(outputs["probs"]), _host(outputs["predicted"])], axis=1)
+        values = np.concatenate([_host(outputs["probs"]), _host(outputs["leads"])], axis=1)
         complete = self._volumes.add(outputs["case"], outputs["slice_index"].tolist(), values)
         self._finish(trainer, complete)
 
@@ -132,7 +132,7 @@ class PredictionWriter(Callback):
                     data,
                     name,
                     values[:, :classes],
-                    values[:, classes:] > 0,
+                    values[:, classes:],
                     probabilities=self.probabilities,
                     tolerance_mm=self.tolerance_mm,
                 )

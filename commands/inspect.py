@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TABLE_FILE = "cases.csv"
 SHEET_FILE = "sheet.png"
+TASK_CONFIGS = "conf/task"
 _FIRST = 10  # cases that the terminal shows
 _FIRST_OF_KIND = 5
 _MOST_PICTURES = 256
@@ -44,16 +45,17 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
-    from datamodules.inspection import available_cores, inspect_task  # noqa: PLC0415
-    from datamodules.inspection_listing import list_cases  # noqa: PLC0415
+    from datamodules.decathlon import read_task  # noqa: PLC0415
+    from datamodules.inspection import inspect_task  # noqa: PLC0415
+    from datamodules.workers import available_cores  # noqa: PLC0415
 
-    listing = list_cases(options.root.expanduser(), options.task)
+    task = read_task(options.root.expanduser(), options.task)
     folder = _prepared(options.output or _default_folder(options.task))
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("Reading volumes", total=len(listing.cases))
+        bar = progress.add_task("Reading volumes", total=len(task.cases))
         inspection = inspect_task(
-            listing,
+            task,
             workers=options.workers or available_cores(),
             pictures=options.pictures,
             advance=lambda: progress.advance(bar),
@@ -143,26 +145,43 @@ def _columns(console: "Console", rows: Sequence[Sequence[str]]) -> list[list[int
 
 
 def _advice(inspection: "Inspection", options: Namespace) -> str:
+    from datamodules.inspection_advice import (  # noqa: PLC0415
+        known_task,
+        size_options,
+        split_options,
+        window_options,
+    )
     from datamodules.inspection_facts import printable  # noqa: PLC0415
-    from datamodules.inspection_table import size_text  # noqa: PLC0415
-    from datamodules.splits import FOLDS, OVERLAP  # noqa: PLC0415
 
     if inspection.size is None:
         return "\nThere is nothing to train with."
-    command = ["python", "main.py", "fit", "--data.root", str(options.root)]
-    command += ["--data.task", options.task, "--data.size", size_text(inspection.size)]
+    command, size, window = ["python", "main.py", "fit"], None, window_options(inspection)
+    known = known_task(inspection)
+    if known is not None:
+        command += ["--config", f"{TASK_CONFIGS}/{known.name}.yaml"]
+        size, window = _configured_size(known.name), []
+    command += ["--data.root", str(options.root), "--data.task", options.task]
+    command += [*size_options(inspection, size), *window]
     notes = []
     if len(inspection.usable) < len(inspection.cases):
-        notes.append("It asks to mend the cases that cannot be used, or to take them off the list.")
-    images = {case.image.sha256 for case in inspection.usable if case.image is not None}
-    if len(images) < FOLDS:
-        command += ["--data.split", OVERLAP]
         notes.append(
-            f"{len(images)} different image{'s' if len(images) > 1 else ''} can be used, fewer "
-            f"than the {FOLDS} that folds need: every case is in every split, which is no result."
+            "It asks to mend the cases that cannot be used, or to take them off the list; with "
+            "--data.on_error skip it goes on without them."
         )
-    lines = ["", f"Train on it: {printable(shlex.join(command))}", *notes]
+    split, sentences = split_options(inspection)
+    lines = ["", f"Train on it: {printable(shlex.join([*command, *split]))}", *notes, *sentences]
     return "\n".join(lines)
+
+
+def _configured_size(name: str) -> tuple[int, int]:
+    """The size that a task's configuration sets."""
+    import yaml  # noqa: PLC0415
+
+    from tracking.store import project_dir  # noqa: PLC0415
+
+    file = project_dir() / TASK_CONFIGS / f"{name}.yaml"
+    height, width = yaml.safe_load(file.read_text(encoding="utf-8"))["data"]["size"]
+    return int(height), int(width)
 
 
 def _check(options: Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from time import perf_counter
@@ -19,10 +19,10 @@ from commands.map_trust import stored_marks
 from commands.stored_networks import RestoredCheckpoint
 from datamodules.datamodule import SPLITS, DecathlonDataModule
 from datamodules.decathlon import Case
-from datamodules.original_grid import volume_of_slices, write_volume, write_whole
+from datamodules.original_grid import write_volume, write_whole
 from datamodules.output_folder import writing_to
 from datamodules.safe_name import safe_name
-from datamodules.volumes import read_shape
+from datamodules.slice_grid import SliceGrid
 from datamodules.wrong_input import unknown_name, wrong_input
 from errors import InputError
 from lightning_module.module import SegmentationModule
@@ -67,7 +67,8 @@ class Explanation:
     Attributes:
         explained: ``all``, ``predicted``, ``truth``, ``frozen``, ``margin``, a loss, or ``pixel``.
         value: ``probability`` or ``logit``; a loss has none.
-        pixel: Row, column and slice of the pixel, in voxels of the volume; None for the others.
+        pixel: Row, column and slice of the pixel, in voxels of the volume, or of the slices; None
+            for the others.
         class_name: Its class; None for the only one.
     """
 
@@ -110,22 +111,34 @@ class Explanation:
             )
         return 0 if self.class_name is None else list(class_names).index(self.class_name)
 
-    def check_inside(self, case: Case, shape: tuple[int, int, int]) -> None:
-        """Refuse a pixel that a volume has not.
+    def on(self, grid: SliceGrid, case: str) -> "Explanation":
+        """The same, with the pixel of a slice in place of the voxel that lies there.
+
+        Args:
+            grid: Where the slices of the case lie.
+            case: Its name.
+
+        Returns:
+            ``pixel`` is row, column and index of the slice.
 
         Raises:
-            InputError: If it lies outside.
+            InputError: If the volume has no such voxel, or no slice has it.
         """
-        if self.pixel is not None and not all(
-            0 <= at < length for at, length in zip(self.pixel, shape, strict=True)
-        ):
+        if self.pixel is None:
+            return self
+        place = None
+        if all(0 <= at < length for at, length in zip(self.pixel, grid.shape, strict=True)):
+            place = grid.locate(self.pixel)
+        if place is None:
             raise wrong_input(
                 at="--pixel",
                 found=" ".join(map(str, self.pixel)),
-                expected=f"a voxel of {safe_name(case.name)}, which has {_by(shape)} of them, "
-                "counted from 0",
+                expected=f"a voxel in a slice of {safe_name(case)}, which has {_by(grid.shape)} "
+                "voxels, counted from 0",
                 do="give row, column and slice inside",
             )
+        index, row, column = place
+        return replace(self, pixel=(row, column, index))
 
 
 def find_methods(names: Sequence[str], layer: str | None) -> list[AskedMethod]:
@@ -187,9 +200,8 @@ def write_maps(
             cannot work with the network, or if a file cannot be written.
     """
     chosen = [_find_case(restored.data, name) for name in dict.fromkeys(cases)]
-    shapes = [read_shape(case, channels=restored.data.in_channels) for case in chosen]
-    for case, shape in zip(chosen, shapes, strict=True):
-        asked.check_inside(case, shape)
+    grids = [restored.data.store.records[case.name].grid for case in chosen]
+    placed = [asked.on(grid, case.name) for grid, case in zip(grids, chosen, strict=True)]
     for method, _ in methods:
         _check_layer(restored.module, getattr(method, "layer", ""))
     if asked.pixel is None:
@@ -220,13 +232,13 @@ def write_maps(
     written = 0
     console = Console(soft_wrap=True, markup=False, highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for case, shape in zip(chosen, shapes, strict=True):
+        for case, grid, on_slices in zip(chosen, grids, placed, strict=True):
             split = next(name for name in SPLITS if case.name in restored.data.split_cases(name))
-            console.print(f"{safe_name(case.name)} ({split}): {words}, {_by(shape)} voxels")
+            console.print(f"{safe_name(case.name)} ({split}): {words}, {_by(grid.shape)} voxels")
             for method, needed in methods:
                 started = perf_counter()
                 try:
-                    maps = _maps(restored, case.name, method, asked, seed, batch_size, progress)
+                    maps = _maps(restored, case.name, method, on_slices, seed, batch_size, progress)
                 except ValueError as error:
                     if needed:
                         raise _refused(method, error) from error
@@ -240,9 +252,9 @@ def write_maps(
                     "unit": method.unit.replace("{}", words),
                     "trust": marks[method.name],
                 }
-                volume = volume_of_slices(maps, shape)
+                volume = grid.volume(maps)
                 facts["largest"] = largest = float(np.abs(volume).max())
-                facts["share_in_padding"] = _share_cropped(maps, volume)
+                facts["share_in_padding"] = _share_in_padding(maps, grid)
                 path = folder / f"{safe_name(case.name)}_{method.name}.nii.gz"
                 with writing_to(folder):
                     _write(path, volume, case, facts)
@@ -319,7 +331,8 @@ def _write(path: Path, volume: NDArray[np.float32], case: Case, facts: dict[str,
 
 
 def _find_case(data: DecathlonDataModule, name: str) -> Case:
-    by_name = {case.name: case for case in data.task.cases}
+    records = data.store.records
+    by_name = {case.name: case for case in data.task.cases if case.name in records}
     if name not in by_name:
         raise unknown_name(option="--case", kind="case", name=name, known=by_name)
     return by_name[name]
@@ -339,9 +352,13 @@ def _check_explained(module: SegmentationModule, name: str) -> None:
         raise InputError(msg) from error
 
 
-def _share_cropped(maps: NDArray[np.float32], volume: NDArray[np.float32]) -> float:
+def _share_in_padding(maps: NDArray[np.float32], grid: SliceGrid) -> float:
     """How much of the sum of |map| lies in padding, which the volume has not."""
-    whole, kept = (float(np.abs(part).sum(dtype=np.float64)) for part in (maps, volume))
+    height, width = grid.slice_shapes.T[:, :, np.newaxis, np.newaxis, np.newaxis]
+    _, _, rows, columns = np.ogrid[:1, :1, : maps.shape[2], : maps.shape[3]]
+    there = (rows < height) & (columns < width)
+    sizes = np.abs(maps).astype(np.float64)
+    whole, kept = float(sizes.sum()), float((sizes * there).sum())
     return max(0.0, 1 - kept / whole) if whole else 0.0
 
 

@@ -1,6 +1,7 @@
-"""The entries of a Decathlon dataset.json: labels and channels, and the file's JSON itself.
+"""The entries of a dataset.json: labels and channels, and the file's JSON itself.
 
-Numbered names come as ``{"0": "name"}`` or, in newer folders, as ``{"name": 0}``.
+Numbered names come as ``{"0": "name"}`` or, in newer folders and those of nnU-Net, as
+``{"name": 0}``.
 """
 
 import difflib
@@ -16,6 +17,8 @@ DATASET_FILE = "dataset.json"
 LAYOUT = f"{DATASET_FILE}, imagesTr and labelsTr"
 LARGEST_LABEL = 255
 _LONGEST_QUOTE = 120
+_KEYS = "training, labels and modality"
+_NNUNET_KEYS = "channel_names, file_ending and labels"
 
 
 def read_json(source: Path) -> Mapping[str, object]:
@@ -45,18 +48,38 @@ def read_json(source: Path) -> Mapping[str, object]:
         raise wrong_input(
             at=source,
             found=f"JSON that is a {type(content).__name__}",
-            expected="an object with training, labels and modality",
+            expected="an object that names labels, channels and cases",
             do="mend the file or copy it again",
         )
     return content
+
+
+def is_nnunet(content: Mapping[str, object]) -> bool:
+    """Whether a ``dataset.json`` is one of nnU-Net (version 2), by keys that only that one has."""
+    return not {"channel_names", "file_ending"}.isdisjoint(content)
 
 
 def read_labels(content: Mapping[str, object], source: Path) -> tuple[tuple[int, str], ...]:
     """Read value and name of each label but the background, ascending by value.
 
     Raises:
-        InputError: If the entry is wrong, lacks 0 as background or has no label beside it.
+        InputError: If the entry is wrong, lacks 0 as background, has no label beside it or has
+            regions of several labels.
     """
+    entry = content.get("labels")
+    regions = (
+        [name for name, value in entry.items() if isinstance(value, list)]
+        if isinstance(entry, dict)
+        else []
+    )
+    if regions:
+        raise wrong_input(
+            at=source,
+            found=f"{quoted(regions[0])} as a region of several labels",
+            expected='one number for each label, as in {"background": 0, "name": 1}',
+            do="name each value of the label maps once; --data.labels and --data.merge_labels "
+            "choose and merge them",
+        )
     labels = _numbered(content, "labels", source)
     if 0 not in labels:
         raise wrong_input(
@@ -82,11 +105,12 @@ def read_channels(content: Mapping[str, object], source: Path) -> tuple[str, ...
     Raises:
         InputError: If the entry is wrong or does not count from 0.
     """
-    channels = _numbered(content, "modality", source)
+    key = "channel_names" if is_nnunet(content) else "modality"
+    channels = _numbered(content, key, source)
     if max(channels) >= len(channels):
         raise wrong_input(
             at=source,
-            found=f"modality {quoted(content['modality'])}",
+            found=f"{key} {quoted(content[key])}",
             expected=f"the numbers 0 to {len(channels) - 1}",
             do="number the channels from 0",
         )
@@ -105,7 +129,7 @@ def entry_of(content: Mapping[str, object], key: str, source: Path) -> object:
     raise wrong_input(
         at=source,
         found=f"{near[0]!r} but no {key!r}" if near else f"no {key!r}",
-        expected="the keys training, labels and modality",
+        expected=f"the keys {_NNUNET_KEYS if is_nnunet(content) else _KEYS}",
         do=f"rename {near[0]!r}" if near else "add it",
     )
 

@@ -127,8 +127,10 @@ def _whole_task(root: Path, folder: str) -> Task | None:
         task = read_task(root, folder)
     except InputError as error:
         raise _not_whole(place, str(error)) from error
+    if task.broken:
+        raise _not_whole(place, task.broken[0].reason)
     for case in task.cases:
-        for path in (case.image, case.label):
+        for path in (*case.images, case.label):
             if not path.stat().st_size:
                 raise _not_whole(place, f"{path} is empty")
     return task
@@ -196,14 +198,16 @@ def _extract(archive: Path, root: Path, folder: str) -> Task:
     try:
         extract_task(archive, folder, partial)
         try:
-            read_task(partial, folder)
+            broken = [case.reason for case in read_task(partial, folder).broken]
         except InputError as error:
+            broken = [str(error)]
+        if broken:
             raise wrong_input(
                 at=archive,
-                found=f"no task that can be read ({error})",
+                found=f"no task that can be read ({broken[0]})",
                 expected=f"folder {folder} with a task",
                 do="get the archive from another place",
-            ) from error
+            )
         (partial / folder).rename(root / folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

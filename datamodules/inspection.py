@@ -1,16 +1,17 @@
 """What a task's folder holds: every case measured in processes of its own, then compared."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.inspection_case import UNREADABLE, CaseJob, inspect_case
 from datamodules.inspection_facts import CaseFacts, Problem
-from datamodules.inspection_listing import Listing
 from datamodules.inspection_outliers import compare_cases
-from datamodules.inspection_workers import run_apart
 from datamodules.preprocessing import fitting_size
+from datamodules.task import Task
+from datamodules.workers import run_apart
+
+LISTED_WRONGLY = "wrong in dataset.json, or not there"
 
 
 @dataclass(frozen=True)
@@ -37,24 +38,24 @@ class Inspection:
     @property
     def size(self) -> tuple[int, int] | None:
         """The least ``--data.size`` that holds all slices; None where no case can be used."""
-        shapes = [case.image.shape[:3] for case in self.usable if case.image is not None]
-        return fitting_size([(x, y, z) for x, y, z in shapes]) if shapes else None
+        shapes = [case.image.shape for case in self.usable if case.image is not None]
+        return fitting_size([(shape[0], shape[1]) for shape in shapes]) if shapes else None
 
 
 def inspect_task(
-    listing: Listing, *, workers: int, pictures: int, advance: Callable[[], None]
+    task: Task, *, workers: int, pictures: int, advance: Callable[[], None]
 ) -> Inspection:
     """Look at all cases of a task; what is wrong with some of them does not stop the others.
 
     Args:
-        listing: What the task lists, from :func:`inspection_listing.list_cases`.
+        task: The task.
         workers: Number of processes; each holds one volume at a time.
         pictures: Of how many cases a slice is taken, the first by name.
-        advance: Called after each case.
+        advance: Called after each case that is listed rightly.
     """
     jobs = [
-        CaseJob(case, len(listing.channels), listing.labels, picture=index < pictures)
-        for index, case in enumerate(listing.cases)
+        CaseJob(case, len(task.channels), task.labels, picture=index < pictures)
+        for index, case in enumerate(task.cases)
     ]
     found = [
         facts or _lost(job)
@@ -62,19 +63,15 @@ def inspect_task(
             run_apart(inspect_case, jobs, workers=workers, advance=advance), jobs, strict=True
         )
     ]
-    return Inspection(
-        listing.folder, listing.labels, listing.channels, compare_cases(found, listing.labels)
-    )
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    broken = [
+        CaseFacts(case.name, problems=(Problem(LISTED_WRONGLY, case.reason, blocks=True),))
+        for case in task.broken
+    ]
+    compared = compare_cases(sorted([*found, *broken], key=lambda case: case.name), task.labels)
+    return Inspection(task.folder, task.labels, task.channels, compared)
 
 
 def _lost(job: CaseJob) -> CaseFacts:
     reason = "the process that read it was killed, as the system does when memory runs out"
     lost = Problem(UNREADABLE, reason, blocks=True)
-    return CaseFacts(job.case.name, problems=(*job.case.problems, lost))
+    return CaseFacts(job.case.name, problems=(lost,))

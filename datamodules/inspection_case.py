@@ -4,23 +4,18 @@ A case blocks where `volumes.read_volume` would refuse it; all else is for the u
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.inspection_facts import (
-    CaseFacts,
-    ChannelFacts,
-    ImageFacts,
-    LabelFacts,
-    ListedCase,
-    Problem,
-)
-from datamodules.inspection_file import OpenedVolume, open_volume, orientation, spacing
+from datamodules.inspection_facts import CaseFacts, ChannelFacts, ImageFacts, LabelFacts, Problem
 from datamodules.inspection_picture import take_picture
+from datamodules.inspection_place import affine_problems, place_problems
+from datamodules.nifti_file import OpenedVolume, open_volume, orientation, spacing
+from datamodules.task import Case
 from datamodules.volumes import content_hash
 from datamodules.wrong_input import listed
 
@@ -29,10 +24,8 @@ _AXES = 3
 _PERCENTILES = (1, 50, 99)
 _ENDS = (("start", 0), ("end", -1))
 _BORDERS = tuple(f"{end} of axis {axis}" for axis in (1, 2, 3) for end, _ in _ENDS)
-_MOST_DEGREES = 1.0
 _NEARLY_CONSTANT = 0.01  # share of the range between the percentiles 1 and 99
 _ROUNDING = 1e-6  # of the largest intensity: what float32 cannot tell apart
-_MOST_SHIFT = 0.01  # of the shortest edge of a voxel
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ class CaseJob:
         picture: Whether a slice of it is wanted.
     """
 
-    case: ListedCase
+    case: Case
     channels: int
     labels: tuple[tuple[int, str], ...]
     picture: bool
@@ -64,15 +57,16 @@ def inspect_case(job: CaseJob) -> CaseFacts:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         lost = Problem(UNREADABLE, reason, blocks=True)
-        return CaseFacts(job.case.name, problems=(*job.case.problems, lost))
+        return CaseFacts(job.case.name, problems=(lost,))
 
 
 def _inspect(job: CaseJob) -> CaseFacts:
-    problems = list(job.case.problems)
-    image_file, label_file = (_opened(path, problems) for path in (job.case.image, job.case.label))
+    problems: list[Problem] = []
+    image_files = [_opened(path, problems) for path in job.case.images]
+    label_file = _opened(job.case.label, problems)
     image = channels = label = picture = None
-    if image_file is not None:
-        image, channels = _image_facts(image_file, job.channels, problems)
+    if image_files[0] is not None:
+        image, channels = _image_facts(image_files[0], image_files[1:], job.channels, problems)
     if label_file is not None:
         label = _label_facts(label_file, dict(job.labels), problems)
     fits = False
@@ -90,9 +84,7 @@ def _inspect(job: CaseJob) -> CaseFacts:
     return CaseFacts(job.case.name, image, label, tuple(problems), picture)
 
 
-def _opened(path: Path | None, problems: list[Problem]) -> OpenedVolume | None:
-    if path is None:
-        return None
+def _opened(path: Path, problems: list[Problem]) -> OpenedVolume | None:
     try:
         return open_volume(path)
     # Damaged files raise errors of a dozen kinds, and none may stop the other cases.
@@ -103,31 +95,55 @@ def _opened(path: Path | None, problems: list[Problem]) -> OpenedVolume | None:
 
 
 def _image_facts(
-    opened: OpenedVolume, channels: int, problems: list[Problem]
+    opened: OpenedVolume,
+    others: Sequence[OpenedVolume | None],
+    channels: int,
+    problems: list[Problem],
 ) -> tuple[ImageFacts, NDArray[np.generic] | None]:
-    """Facts, and the voxels ``(C, X, Y, Z)`` where they are as the task declares."""
-    voxels = opened.voxels
+    """Facts, and the voxels ``(C, X, Y, Z)`` where they are as the task declares.
+
+    ``others`` are the files of further channels, where each has one; None for what is unreadable.
+    """
+    files = [opened, *(other for other in others if other is not None)]
     facts = ImageFacts(
-        shape=voxels.shape,
+        shape=opened.voxels.shape,
         spacing_mm=spacing(opened.affine),
         orientation=orientation(opened.affine),
-        dtype=opened.dtype,
+        dtype=" ".join(dict.fromkeys(file.dtype for file in files)),
         affine=opened.affine,
     )
-    problems += _affine_problems(opened.affine)
-    if not _is_real(opened, "image", problems):
+    problems += affine_problems(opened.affine)
+    wholes = [_channels_first(file, 1 if others else channels, problems) for file in files]
+    usable = [whole for whole in wholes if whole is not None]
+    if len(usable) <= len(others):
         return facts, None
-    shape = (*voxels.shape, 1) if voxels.ndim == _AXES else voxels.shape
-    if len(shape) != _AXES + 1 or shape[-1] != channels:
-        expected = "(X, Y, Z)" if channels == 1 else f"(X, Y, Z, {channels})"
-        reason = f"image has shape {voxels.shape}, expected {expected} as in modality"
-        problems.append(Problem("wrong number of axes or channels", reason, blocks=True))
+    if len({whole.shape for whole in usable}) > 1:
+        reason = f"files of channels have shapes {listed(str(w.shape[1:]) for w in usable)}"
+        problems.append(Problem("channels differ in shape", reason, blocks=True))
         return facts, None
-    first = np.moveaxis(voxels.reshape(shape), -1, 0)
+    for index, file in enumerate(files[1:], start=1):
+        problems += place_problems(facts, file.affine, f"channel {index}")
+    first = usable[0] if len(usable) == 1 else np.concatenate(usable)
     measured = tuple(_channel_facts(channel) for channel in first)
     for index, channel in enumerate(measured):
         problems += _intensity_problems(channel, f"channel {index}: " if channels > 1 else "")
     return replace(facts, channels=measured, sha256=content_hash(first)), first
+
+
+def _channels_first(
+    opened: OpenedVolume, channels: int, problems: list[Problem]
+) -> NDArray[np.generic] | None:
+    """Voxels ``(C, X, Y, Z)`` of a file; None where it has not those that it should have."""
+    voxels = opened.voxels
+    if not _is_real(opened, "image", problems):
+        return None
+    shape = (*voxels.shape, 1) if voxels.ndim == _AXES else voxels.shape
+    if len(shape) != _AXES + 1 or shape[-1] != channels:
+        expected = "(X, Y, Z)" if channels == 1 else f"(X, Y, Z, {channels})"
+        reason = f"image has shape {voxels.shape}, expected {expected} as in dataset.json"
+        problems.append(Problem("wrong number of axes or channels", reason, blocks=True))
+        return None
+    return np.moveaxis(voxels.reshape(shape, order="F"), -1, 0)
 
 
 def _is_real(opened: OpenedVolume, what: str, problems: list[Problem]) -> bool:
@@ -177,22 +193,6 @@ def _intensity_problems(channel: ChannelFacts, at: str) -> list[Problem]:
     return found
 
 
-def _affine_problems(affine: NDArray[np.float64]) -> list[Problem]:
-    matrix = affine[:3, :3]
-    if not np.isfinite(affine).all() or np.linalg.det(matrix) == 0:
-        return [Problem("no usable affine", "the affine is not finite, or flattens the volume")]
-    found = []
-    if np.linalg.det(matrix) < 0:
-        reason = f"axes point to {orientation(affine)}, which mirrors the volume"
-        found.append(Problem("left-handed affine", reason))
-    cosines = np.abs(matrix / np.linalg.norm(matrix, axis=0)).max(axis=0)
-    degrees = float(np.degrees(np.arccos(np.clip(cosines.min(), 0, 1))))
-    if degrees > _MOST_DEGREES:
-        reason = f"an axis of the volume is {degrees:.1f} degrees off the nearest axis of space"
-        found.append(Problem("rotated affine", reason))
-    return found
-
-
 def _label_facts(
     opened: OpenedVolume, names: Mapping[int, str], problems: list[Problem]
 ) -> LabelFacts | None:
@@ -221,6 +221,7 @@ def _label_facts(
         strange=strange,
         frame_areas=tuple(areas),
         touched=tuple(border for border in _BORDERS if border in touched),
+        sha256=content_hash(voxels),
     )
     problems += _label_problems(facts, names)
     return facts
@@ -260,10 +261,4 @@ def _pair_problems(image: ImageFacts, label_file: OpenedVolume) -> list[Problem]
     if label_file.voxels.shape != shape:
         reason = f"label map has shape {label_file.voxels.shape}, image {shape}"
         found.append(Problem("image and label differ in shape", reason, blocks=True))
-    if len(shape) == _AXES and np.isfinite([image.affine, label_file.affine]).all():
-        corners = np.array([(*end, 1) for end in np.ndindex(2, 2, 2)]) * (*np.array(shape) - 1, 1)
-        shift = np.linalg.norm(corners @ (image.affine - label_file.affine).T, axis=1).max()
-        if shift > _MOST_SHIFT * min(image.spacing_mm):
-            reason = f"the affines put a corner of the volume {shift:.3g} mm apart"
-            found.append(Problem("image and label differ in affine", reason))
-    return found
+    return [*found, *place_problems(image, label_file.affine, "label")]

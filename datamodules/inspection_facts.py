@@ -1,7 +1,6 @@
 """What an inspection finds out about a case, and what in it is wrong or looks so."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +19,6 @@ class Problem:
     kind: str
     reason: str
     blocks: bool = False
-
-
-@dataclass(frozen=True)
-class ListedCase:
-    """A case as ``dataset.json`` lists it.
-
-    Attributes:
-        name: File name of the image without ``.nii`` or ``.nii.gz``, or the place in the list
-            where there is no such name.
-        image: Path of the image; None where there is no such file in the task's folder.
-        label: Path of the label map; likewise.
-        problems: What is wrong with the entry.
-    """
-
-    name: str
-    image: Path | None
-    label: Path | None
-    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,10 +47,10 @@ class ImageFacts:
     """An image.
 
     Attributes:
-        shape: As stored, the axis of channels included where there is one.
+        shape: As stored in its first file, the axis of channels included where there is one.
         spacing_mm: Lengths of a voxel along the three axes, by the affine.
         orientation: Where the axes point to, such as ``RAS``.
-        dtype: Type of the stored numbers.
+        dtype: Type of the stored numbers; several where the files of the channels differ.
         affine: From voxels to millimetres, shape ``(4, 4)``.
         channels: Intensities by channel; none where the shape is not that of the task.
         sha256: Hash of shape and voxels, as the slice store has it; empty without channels.
@@ -102,6 +83,7 @@ class LabelFacts:
         strange: Number of voxels that are no whole number, NaN and infinite ones among them.
         frame_areas: Voxels of foreground in each frame along depth.
         touched: Borders of the volume with foreground, such as ``start of axis 1``.
+        sha256: Hash of shape and voxels.
     """
 
     shape: tuple[int, ...]
@@ -110,6 +92,7 @@ class LabelFacts:
     strange: int
     frame_areas: tuple[int, ...]
     touched: tuple[str, ...]
+    sha256: str
 
     @property
     def total(self) -> int:
@@ -152,9 +135,9 @@ class CaseFacts:
     """A case.
 
     Attributes:
-        name: From :class:`ListedCase`.
-        image: None where it cannot be read.
-        label: None where it cannot be read, or is no volume of real numbers.
+        name: Its name, or the place in the list where it has none.
+        image: None where it cannot be read, or the case is listed wrongly.
+        label: None where it cannot be read, is no volume of real numbers or is listed wrongly.
         problems: All that is wrong or looks so.
         picture: None where none was asked for or the image cannot be shown.
     """

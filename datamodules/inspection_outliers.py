@@ -120,7 +120,19 @@ def _add_same_images(cases: Sequence[CaseFacts], found: list[list[Problem]]) -> 
             groups.setdefault(case.image.sha256, []).append(index)
     for group in groups.values():
         for index in group:
-            others = ", ".join(cases[other].name for other in group if other != index)
-            if others:
-                reason = f"the same image as {others}: the same subject, on one side of a split"
+            label = _label_hash(cases[index])
+            others = [cases[other] for other in group if other != index]
+            copies = [case.name for case in others if label and _label_hash(case) == label]
+            same = [case.name for case in others if case.name not in copies]
+            if copies:
+                reason = f"the same image and label map as {', '.join(copies)}: one case twice"
+                found[index].append(Problem("identical images and label maps", reason))
+            if same:
+                reason = (
+                    f"the same image as {', '.join(same)}: the same subject, on one side of a split"
+                )
                 found[index].append(Problem("identical images", reason))
+
+
+def _label_hash(case: CaseFacts) -> str:
+    return "" if case.label is None else case.label.sha256

@@ -41,11 +41,16 @@ def take_picture(
         marks[there != 0] = OTHER_MARK
         for place, value in enumerate(values, start=1):
             marks[there == value] = place
-    is_ct = facts.minimum < _CT_BELOW_HU
-    low, high = CT_WINDOW_HU if is_ct else (facts.p1, facts.p99)
+    in_window = is_ct(facts)
+    low, high = CT_WINDOW_HU if in_window else (facts.p1, facts.p99)
     if not low < high:
         low, high = facts.minimum, facts.maximum
     frame = np.nan_to_num(channel[..., index].astype(np.float64), nan=low, posinf=high, neginf=low)
     share = (frame - low) / (high - low) if low < high else np.zeros(frame.shape)
     gray = np.rint(_WHITE * np.clip(share, 0, 1)).astype(np.uint8)
-    return SlicePicture(index, depth, gray, marks, is_ct)
+    return SlicePicture(index, depth, gray, marks, in_window)
+
+
+def is_ct(facts: ChannelFacts) -> bool:
+    """Whether intensities look like Hounsfield units: some lie below -500, as those of air do."""
+    return facts.minimum < _CT_BELOW_HU

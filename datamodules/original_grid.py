@@ -1,19 +1,12 @@
-"""The way back from slices to a volume on its source's voxels, and that volume as a NIfTI file.
-
-It undoes what ``preprocessing`` does to the grid: padding is cropped, depth is the last axis of
-space again. Intensities are left as they are.
-"""
+"""A volume as a NIfTI file that lies where its source lies."""
 
 import gzip
 import os
 from pathlib import Path
-from typing import TypeVar
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
-
-Kind = TypeVar("Kind", bound=np.generic)
 
 # Where voxels lie. They are copied bit by bit, since setting an affine would round it, and would
 # change the codes; nothing else is, for headers can hold names of people.
@@ -25,27 +18,6 @@ _ZOOMS = 4  # handedness of the axes and three lengths
 _SPATIAL_UNIT = 7  # the bits of xyzt_units that are not the unit of time
 _LONGEST = 79  # bytes of a description: 80 with the zero at its end
 _SPATIAL_AXES = 3
-
-
-def volume_of_slices(slices: NDArray[Kind], shape: tuple[int, int, int]) -> NDArray[Kind]:
-    """Put the slices of a volume together again.
-
-    Args:
-        slices: Any values at the pixels of all slices, shape ``(Z, C, H, W)``.
-        shape: Spatial lengths ``(X, Y, Z)`` of the volume in voxels, without padding.
-
-    Returns:
-        The same values and dtype, shape ``(X, Y, Z)``, or ``(X, Y, Z, C)`` for several channels.
-
-    Raises:
-        ValueError: If there are fewer or more slices than the volume has, or they are smaller.
-    """
-    depth, channels, height, width = slices.shape
-    if depth != shape[2] or height < shape[0] or width < shape[1]:
-        msg = f"slices have shape {slices.shape}, expected those of a volume of shape {shape}"
-        raise ValueError(msg)
-    volume = np.moveaxis(slices[:, :, : shape[0], : shape[1]], (0, 1), (2, 3))
-    return np.ascontiguousarray(volume[..., 0] if channels == 1 else volume)
 
 
 def write_volume(

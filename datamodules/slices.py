@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from datamodules.augmentation import Augmentation
 from datamodules.batch import Batch
 from datamodules.store import SliceStore
 
@@ -21,6 +22,8 @@ class SliceDataset(Dataset[Batch]):
         classes: For each channel of the mask the labels that it marks.
         ignored: Label whose pixels are not to be counted.
         weights: Weight of each case, 1 where it is not named; None gives batches no weights.
+        neighbours: How many frames on each side become further channels.
+        augmentation: What varies a slice by epoch; None leaves it as it is.
     """
 
     def __init__(
@@ -31,6 +34,8 @@ class SliceDataset(Dataset[Batch]):
         *,
         ignored: int | None = None,
         weights: Mapping[str, float] | None = None,
+        neighbours: int = 0,
+        augmentation: Augmentation | None = None,
     ) -> None:
         """List the slices of the cases."""
         self.store = store
@@ -38,10 +43,14 @@ class SliceDataset(Dataset[Batch]):
         self.classes = tuple(tuple(values) for values in classes)
         self.ignored = ignored
         self.weights = weights
-        counts = [store.records[case].slices for case in self.cases]
+        self.augmentation = augmentation
+        # The slice itself comes first: channel 0 is the same picture with and without neighbours.
+        self._offsets = [0, *(side * step for step in range(1, neighbours + 1) for side in (-1, 1))]
+        records = [store.records[case] for case in self.cases]
+        counts = [record.slices for record in records]
         self._case_of = np.repeat(np.arange(len(counts)), counts)
         self._slice_of = np.concatenate([np.arange(count) for count in counts])
-        self._shapes = np.array([store.records[case].shape for case in self.cases])
+        self._shapes = np.concatenate([record.grid.slice_shapes for record in records])
 
     def __len__(self) -> int:
         """Count the slices of all cases."""
@@ -52,15 +61,26 @@ class SliceDataset(Dataset[Batch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Read a batch; the data loader calls this with the indices that the sampler chose."""
-        positions, frames = self._case_of[indices], self._slice_of[indices]
+        """Read a batch; the data loader calls this with the indices that the sampler chose.
+
+        Args:
+            indices: ``epoch * len(self) + index`` of each slice.
+        """
+        epochs, places = np.divmod(np.asarray(indices), len(self))
+        positions, frames = self._case_of[places], self._slice_of[places]
         names = [self.cases[position] for position in positions]
-        opened = [self.store.arrays(name) for name in names]
-        image = np.stack([pair[0][frame] for pair, frame in zip(opened, frames, strict=True)])
-        label = np.stack([pair[1][frame] for pair, frame in zip(opened, frames, strict=True)])
-        height, width = self._shapes[positions].T[..., np.newaxis, np.newaxis]
+        image = np.stack([self._image(*one) for one in zip(names, frames, strict=True)])
+        label = np.stack(
+            [self.store.arrays(name)[1][frame] for name, frame in zip(names, frames, strict=True)]
+        )
+        height, width = self._shapes[places].T[..., np.newaxis, np.newaxis]
         valid = np.arange(image.shape[2])[:, np.newaxis] < height
         valid = valid & (np.arange(image.shape[3]) < width)
+        if self.augmentation is not None:
+            for at, (epoch, place) in enumerate(zip(epochs.tolist(), places.tolist(), strict=True)):
+                image[at], label[at], valid[at] = self.augmentation(
+                    image[at], label[at], valid[at], epoch=epoch, index=place
+                )
         batch = Batch(
             image=torch.from_numpy(image),
             mask=torch.from_numpy(self._mask(label)),
@@ -73,6 +93,17 @@ class SliceDataset(Dataset[Batch]):
         if self.weights is not None:
             batch["sample_weight"] = torch.tensor([self.weights.get(name, 1.0) for name in names])
         return batch
+
+    def _image(self, case: str, index: int) -> NDArray[np.float32]:
+        """A slice and its neighbours; beyond the ends of a volume its last frame comes again."""
+        images, _ = self.store.arrays(case)
+        if len(self._offsets) == 1:
+            alone: NDArray[np.float32] = images[index]
+            return alone
+        grid = self.store.records[case].grid
+        frame, tile = divmod(index, len(grid.windows))
+        frames = np.clip(np.add(self._offsets, frame), 0, grid.depth - 1)
+        return np.concatenate([images[one * len(grid.windows) + tile] for one in frames])
 
     def _mask(self, label: NDArray[np.uint8]) -> NDArray[np.float32]:
         mask = np.empty((len(label), len(self.classes), *label.shape[1:]), dtype=np.float32)

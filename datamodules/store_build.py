@@ -1,62 +1,176 @@
-"""Building a slice store: every volume is read, checked, scaled, cut and written into a folder."""
+"""Building a slice store: cases are read, checked, scaled, cut and written, each on its own.
 
-import errno
+A case is whole once its record is there, which is written last: whatever ends a build, the next one
+goes on with the cases that are missing.
+"""
+
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy_format
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
-from datamodules.decathlon import Case, Task
-from datamodules.manifest import MANIFEST_FILE, CaseRecord, StoreSettings, dump_manifest
-from datamodules.preprocessing import fitting_size, image_slices, label_slices
-from datamodules.volumes import content_hash, read_shape, read_volume
+from datamodules.manifest import CaseRecord, dump_record, record_file
+from datamodules.nifti_file import is_usable
+from datamodules.original_grid import write_whole
+from datamodules.preprocessing import fitting_size, image_frames, label_frames
+from datamodules.slice_grid import SliceGrid
+from datamodules.slicing import StoreSettings
+from datamodules.task import BrokenCase, Case
+from datamodules.volumes import Header, content_hash, read_header, read_volume
+from datamodules.workers import available_cores, run_apart
 from datamodules.wrong_input import wrong_input
+from errors import InputError
+
+PARTIAL = ".partial"
+# A process takes about a second to begin: less than it takes to prepare so many voxels.
+_VOXELS_PER_PROCESS = 16_000_000
+_MEGABYTE = 1_000_000
+_LOST = "the process that read it was killed, as the system does when memory runs out"
 
 
-def build_store(task: Task, settings: StoreSettings, folder: Path, key: str) -> None:
-    """Write the slices of all cases of a task and then the manifest, and flush them to the disk.
+@dataclass(frozen=True)
+class CaseJob:
+    """A case to be prepared.
+
+    Attributes:
+        case: What to read.
+        key: Beginning of the names of its files in the store.
+        channels: Number of channels that the task declares.
+        labels: Values of the labels beside the background.
+        settings: How its volume becomes slices.
+        folder: The store.
+    """
+
+    case: Case
+    key: str
+    channels: int
+    labels: tuple[int, ...]
+    settings: StoreSettings
+    folder: Path
+
+
+def build_cases(
+    jobs: Sequence[CaseJob], *, title: str, workers: int | None
+) -> tuple[list[CaseRecord], list[BrokenCase]]:
+    """Prepare cases, in several processes where there is enough to do.
 
     Args:
-        task: What to read.
-        settings: How volumes become slices.
-        folder: An empty folder.
-        key: Name of the store, kept in its manifest.
+        jobs: The cases, all of one task and one store, whose folder exists.
+        title: What the progress bar says.
+        workers: Number of processes; all cores if None.
+
+    Returns:
+        Records of the cases that are whole now, and what is wrong with the others.
 
     Raises:
-        InputError: If a volume cannot be used or its slices are larger than the size.
-        OSError: If writing fails or the disk has too little space.
+        InputError: If slices are larger than the size and that is to be refused, or the disk has
+            too little space.
+        OSError: If writing fails.
     """
-    shapes = [read_shape(case, channels=len(task.channels)) for case in task.cases]
-    _check_size(task, shapes, settings)
-    needed = needed_bytes(task, shapes, settings)
-    if shutil.disk_usage(folder).free < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    headers, broken = _headers(jobs)
+    _check_size(headers)
+    sound = [job for job, _, _ in headers]
+    if sound:
+        _check_room(sound[0].folder, needed_bytes(headers))
+    voxels = sum(int(np.prod(header.shape)) for _, header, _ in headers)
+    most = min(workers or available_cores(), 1 + voxels // _VOXELS_PER_PROCESS)
     console = Console(stderr=True)
-    records = [
-        _build_case(case, task, settings, folder, f"{index:05d}")
-        for index, case in track(
-            list(enumerate(task.cases)),
-            description=f"Preparing slices of {task.folder.name}",
-            console=console,
-            disable=not console.is_terminal,
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task(title, total=len(sound))
+        found: list[CaseRecord | BrokenCase | None]
+        if most > 1:
+            found = run_apart(
+                build_case, sound, workers=most, advance=lambda: progress.advance(bar)
+            )
+        else:
+            found = []
+            for job in sound:
+                found.append(build_case(job))
+                progress.advance(bar)
+    records = [one for one in found if isinstance(one, CaseRecord)]
+    for job, one in zip(sound, found, strict=True):
+        if isinstance(one, BrokenCase):
+            broken.append(one)
+        elif one is None:
+            broken.append(BrokenCase(job.case.name, f"{job.case.image}: {_LOST}"))
+    return records, broken
+
+
+def build_case(job: CaseJob) -> CaseRecord | BrokenCase:
+    """Write the slices of a case and then its record.
+
+    Args:
+        job: The case.
+
+    Returns:
+        Its record, or what is wrong with it.
+
+    Raises:
+        OSError: If writing fails.
+    """
+    try:
+        volume = read_volume(job.case, channels=job.channels, labels={0, *job.labels})
+        grid = _grid(job, Header(volume.label.shape, volume.affine))
+        frames = image_frames(
+            volume.image,
+            grid,
+            max_pixel=job.settings.max_pixel,
+            intensities=job.settings.intensities,
         )
-    ]
-    _write(folder / MANIFEST_FILE, dump_manifest(key, settings, records).encode())
-    sync_folder(folder)
+        first = next(frames)
+    except InputError as error:
+        return BrokenCase(job.case.name, str(error))
+    except ValueError as error:
+        wrong = wrong_input(
+            at=job.case.image,
+            found=str(error),
+            expected="intensities that differ between the percentiles",
+            do="set --data.percentiles wider apart, or null for minimum and maximum",
+        )
+        return BrokenCase(job.case.name, str(wrong))
+    image_file, label_file = (f"{job.key}_{kind}.npy" for kind in ("image", "label"))
+    shape = (grid.slices, job.channels, *grid.size)
+    with _ArrayFile(job.folder / image_file, shape, np.float32) as file:
+        file.write(first)
+        for slices in frames:
+            file.write(slices)
+    areas: dict[int, list[int]] = {value: [] for value in job.labels}
+    with _ArrayFile(job.folder / label_file, (grid.slices, *grid.size), np.uint8) as file:
+        for labels in label_frames(volume.label, grid):
+            file.write(labels)
+            for value in job.labels:
+                areas[value] += np.count_nonzero(labels == value, axis=(1, 2)).tolist()
+    record = CaseRecord(
+        case=job.case.name,
+        image_file=image_file,
+        label_file=label_file,
+        file_bytes=(
+            (job.folder / image_file).stat().st_size,
+            (job.folder / label_file).stat().st_size,
+        ),
+        grid=grid,
+        pixel_ml=_pixel_ml(volume.affine, grid),
+        areas={value: tuple(found) for value, found in areas.items()},
+        image_sha256=content_hash(volume.image),
+        label_sha256=content_hash(volume.label),
+    )
+    write_whole(job.folder / record_file(job.key), dump_record(record).encode())
+    return record
 
 
-def needed_bytes(
-    task: Task, shapes: Sequence[tuple[int, int, int]], settings: StoreSettings
-) -> int:
-    """Size of a store: for each pixel float32 for each channel and uint8 for its label."""
-    pixels = sum(shape[2] for shape in shapes) * settings.size[0] * settings.size[1]
-    return pixels * (4 * len(task.channels) + 1)
+def needed_bytes(headers: Sequence[tuple[CaseJob, Header, SliceGrid]]) -> int:
+    """Size of the slices of cases: for each pixel float32 a channel and uint8 for its label."""
+    return sum(
+        grid.slices * grid.size[0] * grid.size[1] * (4 * job.channels + 1)
+        for job, _, grid in headers
+    )
 
 
 def sync_folder(folder: Path) -> None:
@@ -68,78 +182,102 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _build_case(
-    case: Case, task: Task, settings: StoreSettings, folder: Path, number: str
-) -> CaseRecord:
-    values = [value for value, _ in task.labels]
-    volume = read_volume(case, channels=len(task.channels), labels={0, *values})
+def _headers(
+    jobs: Sequence[CaseJob],
+) -> tuple[list[tuple[CaseJob, Header, SliceGrid]], list[BrokenCase]]:
+    """What the files claim to hold, before any of it is read."""
+    headers, broken = [], []
+    for job in jobs:
+        try:
+            header = read_header(job.case, channels=job.channels)
+            headers.append((job, header, _grid(job, header)))
+        except InputError as error:
+            broken.append(BrokenCase(job.case.name, str(error)))
+    return headers, broken
+
+
+def _grid(job: CaseJob, header: Header) -> SliceGrid:
     try:
-        images = image_slices(
-            volume.image,
-            size=settings.size,
-            max_pixel=settings.max_pixel,
-            intensities=settings.intensities,
-        )
+        return job.settings.grid(header.shape, header.affine)
     except ValueError as error:
         raise wrong_input(
-            at=case.image,
+            at=job.case.image,
             found=str(error),
-            expected="intensities that differ between the percentiles",
-            do="set --data.percentiles wider apart, or null for minimum and maximum",
+            expected="one that says where its axes point to and how long voxels are",
+            do="mend it, or leave out --data.orientation and --data.spacing_mm",
         ) from error
-    labels = label_slices(volume.label, size=settings.size)
-    image_path, label_path = folder / f"{number}_image.npy", folder / f"{number}_label.npy"
-    _write_array(image_path, images)
-    _write_array(label_path, labels)
-    return CaseRecord(
-        case=case.name,
-        image_file=image_path.name,
-        label_file=label_path.name,
-        file_bytes=(image_path.stat().st_size, label_path.stat().st_size),
-        slices=len(labels),
-        shape=volume.label.shape[:2],
-        areas={
-            value: tuple(np.count_nonzero(labels == value, axis=(1, 2)).tolist())
-            for value in values
-        },
-        image_sha256=content_hash(volume.image),
-        label_sha256=content_hash(volume.label),
-    )
 
 
-def _check_size(
-    task: Task, shapes: Sequence[tuple[int, int, int]], settings: StoreSettings
-) -> None:
-    height, width = settings.size
-    larger = [
-        (case, shape)
-        for case, shape in zip(task.cases, shapes, strict=True)
-        if shape[0] > height or shape[1] > width
-    ]
+def _check_size(headers: Sequence[tuple[CaseJob, Header, SliceGrid]]) -> None:
+    larger = [(job, grid) for job, _, grid in headers if not grid.fits]
     if larger:
-        case, shape = larger[0]
-        fits = fitting_size(shapes)
+        job, grid = larger[0]
+        fits = fitting_size([grid.plane for _, _, grid in headers])
         raise wrong_input(
-            at=case.image,
-            found=f"slices of {shape[0]} x {shape[1]} pixels ({len(larger)} of {len(shapes)} cases "
-            "are too large)",
-            expected=f"at most {height} x {width}, which is --data.size",
-            do=f"set --data.size [{fits[0]},{fits[1]}], which holds all of them",
+            at=job.case.image,
+            found=f"slices of {grid.plane[0]} x {grid.plane[1]} pixels ({len(larger)} of "
+            f"{len(headers)} cases are too large)",
+            expected=f"at most {grid.size[0]} x {grid.size[1]}, which is --data.size",
+            do=f"set --data.size [{fits[0]},{fits[1]}], which holds all of them, or "
+            "--data.larger crop or tile",
         )
 
 
-def _write_array(path: Path, array: NDArray[np.generic]) -> None:
-    """Write an ``.npy`` file by plain writes: a full disk is then an error and not a signal."""
-    array = np.ascontiguousarray(array)
-    with path.open("wb") as file:
-        npy_format.write_array_header_1_0(file, npy_format.header_data_from_array_1_0(array))
-        file.write(array.data)
-        file.flush()
-        os.fsync(file.fileno())
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise wrong_input(
+            at=folder.parent,
+            found=f"{free / _MEGABYTE:.1f} MB free in the cache folder",
+            expected=f"{needed / _MEGABYTE:.1f} MB for the slices that are to be prepared",
+            do="free some, or set --data.cache_dir to a folder on another disk",
+        )
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _pixel_ml(affine: NDArray[np.float64], grid: SliceGrid) -> float:
+    if not is_usable(affine):
+        return float("nan")
+    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    (rows, columns), (fine_rows, fine_columns) = grid.stored_plane, grid.plane
+    return voxel_ml * rows * columns / (fine_rows * fine_columns)
+
+
+class _ArrayFile:
+    """An ``.npy`` file written piece by piece beside its place, and renamed when it is whole.
+
+    Plain writes: a full disk is then an error and not a signal, and a run that has the file of the
+    same name mapped keeps what it has. What is zero throughout takes no room on disks that know
+    holes in files.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self._path = path
+        self._partial = path.with_name(path.name + PARTIAL)
+        self._file = self._partial.open("wb")
+        header = npy_format.header_data_from_array_1_0(np.empty(0, dtype))
+        npy_format.write_array_header_1_0(self._file, {**header, "shape": shape})
+
+    def __enter__(self) -> "_ArrayFile":
+        return self
+
+    def write(self, piece: NDArray[np.generic]) -> None:
+        """Add values in C order."""
+        if piece.any():
+            self._file.write(np.ascontiguousarray(piece).data)
+        else:
+            self._file.seek(piece.nbytes, os.SEEK_CUR)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                self._file.truncate(self._file.tell())
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self._partial.replace(self._path)
+        finally:
+            try:
+                # On a full disk it fails once more, over what is still to be written.
+                self._file.close()
+            finally:
+                self._partial.unlink(missing_ok=True)

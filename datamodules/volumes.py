@@ -1,25 +1,32 @@
 """One labelled volume: image and label map read from NIfTI, checked before anything is computed."""
 
-import gzip
 import hashlib
+import math
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from datamodules.decathlon import Case
+from datamodules.nifti_file import (
+    OpenedVolume,
+    corner_distance,
+    open_volume,
+    read_file_header,
+)
+from datamodules.task import Case
 from datamodules.wrong_input import listed, wrong_input
 from errors import InputError
 
-_NIFTI2_HEADER_BYTES = 540
+FARTHEST_CORNER = 0.5  # of the shortest edge of a voxel
+_LABELS = 256
 _SPATIAL_AXES = 3
 _MOST_VALUES = 6
 _READ_ERRORS = (
@@ -42,12 +49,29 @@ class Volume:
     """An image and its label map, on the same voxels.
 
     Attributes:
-        image: Finite intensities as stored, shape ``(C, X, Y, Z)``, any real dtype.
-        label: Declared labels, shape ``(X, Y, Z)``, uint8.
+        image: Finite intensities as stored, shape ``(C, X, Y, Z)``, any real dtype; it may be a
+            map of the file that cannot be written.
+        label: Declared labels, shape ``(X, Y, Z)``, uint8; likewise.
+        affine: From voxels to millimetres, the image's, shape ``(4, 4)``; as it is stored, also
+            where it is not finite or flattens the volume.
     """
 
     image: NDArray[np.generic]
     label: NDArray[np.uint8]
+    affine: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the headers of an image say.
+
+    Attributes:
+        shape: Spatial lengths ``(X, Y, Z)``, in voxels.
+        affine: From voxels to millimetres, shape ``(4, 4)``.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
 
 
 def read_volume(case: Case, *, channels: int, labels: Collection[int]) -> Volume:
@@ -55,42 +79,52 @@ def read_volume(case: Case, *, channels: int, labels: Collection[int]) -> Volume
 
     Args:
         case: What to read.
-        channels: Number of channels that the task declares; several lie in the last of four axes.
+        channels: Number of channels that the task declares.
         labels: Values that the label map may hold, the background's included.
 
     Raises:
-        InputError: If a file is damaged, the shapes don't fit, voxels are NaN or infinite, a
-            channel is constant, or the label map holds values that are not declared.
+        InputError: If a file is damaged or declares more than 2^32 voxels, the files don't fit
+            each other in shape or place, voxels are NaN or infinite, a channel is constant, or the
+            label map holds values that are not declared.
     """
-    image = _channels_first(_read_voxels(case.image), channels, case.image)
-    label = _read_voxels(case.label)
-    if label.shape != image.shape[1:]:
+    image, affine = _read_image(case, channels)
+    opened = _read_voxels(case.label)
+    if opened.voxels.shape != image.shape[1:]:
         raise wrong_input(
             at=case.label,
-            found=f"a label map of shape {label.shape}",
+            found=f"a label map of shape {opened.voxels.shape}",
             expected=f"{image.shape[1:]} as in {case.image}",
             do="export the pair again",
         )
-    _check_intensities(image, case.image)
-    return Volume(image=image, label=_checked_labels(label, labels, case.label))
+    _check_place(image.shape[1:], affine, opened.affine, case.label, case.image)
+    _check_intensities(image, case)
+    return Volume(image, _checked_labels(opened.voxels, labels, case.label), affine)
 
 
-def read_shape(case: Case, *, channels: int) -> tuple[int, int, int]:
-    """Read the spatial lengths of a case in voxels, from its image's header alone.
+def read_header(case: Case, *, channels: int) -> Header:
+    """Read where the voxels of a case's image lie, from the headers of its files alone.
 
     Args:
         case: What to read.
         channels: Number of channels that the task declares.
 
     Raises:
-        InputError: If the file is damaged or has not the channels that the task declares.
+        InputError: If a file is damaged, declares more than 2^32 voxels or none, holds no real
+            numbers or has not the channels that the task declares, or the files differ in shape or
+            place.
     """
-    try:
-        image = nibabel.load(case.image)
-    except _READ_ERRORS as error:
-        raise _damaged(case.image, error) from error
-    shape = image.shape if isinstance(image, nibabel.Nifti1Image) else ()
-    return _spatial_shape(shape, channels, case.image)
+    headers = []
+    for path in case.images:
+        try:
+            header = read_file_header(path)
+        except _READ_ERRORS as error:
+            raise _damaged(path, error) from error
+        _check_real(math.prod(header.shape), header.dtype, path, is_real=header.is_real)
+        shape = _spatial_shape(header.shape, _held_channels(case, channels), path)
+        headers.append(Header(shape, header.affine))
+    for path, other in zip(case.images[1:], headers[1:], strict=True):
+        _check_same_grid(headers[0], other, path, case.image)
+    return headers[0]
 
 
 def content_hash(array: NDArray[np.generic]) -> str:
@@ -107,26 +141,49 @@ def content_hash(array: NDArray[np.generic]) -> str:
     return digest.hexdigest()
 
 
-def _read_voxels(path: Path) -> NDArray[np.generic]:
-    """Read all voxels, through to the checksum at the end of a gz file, which nibabel skips."""
+def _read_image(case: Case, channels: int) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Intensities ``(C, X, Y, Z)`` and affine of an image in one file or several."""
+    held = _held_channels(case, channels)
+    opened = _read_voxels(case.image)
+    affine = opened.affine
+    first = _channels_first(opened.voxels, held, case.image)
+    if len(case.images) == 1:
+        return first, affine
+    shape = read_header(case, channels=channels).shape
+    # Each channel lies in one piece; what is read of a file goes before the next is.
+    image = np.empty((channels, *shape[::-1]), first.dtype).transpose(0, 3, 2, 1)
+    image[0] = first[0]
+    del first, opened
+    for index, path in enumerate(case.images[1:], start=1):
+        channel = _channels_first(_read_voxels(path).voxels, held, path)[0]
+        image = image.astype(np.result_type(image, channel), copy=False)
+        image[index] = channel
+    return image, affine
+
+
+def _held_channels(case: Case, channels: int) -> int:
+    """Number of channels that each file of a case holds."""
+    return channels if len(case.images) == 1 else 1
+
+
+def _read_voxels(path: Path) -> OpenedVolume:
     try:
-        content = path.read_bytes()
-        if path.name.endswith(".gz"):
-            content = gzip.decompress(content)
-        header_bytes = {int.from_bytes(content[:4], order) for order in ("little", "big")}
-        is_second = _NIFTI2_HEADER_BYTES in header_bytes
-        image = (nibabel.Nifti2Image if is_second else nibabel.Nifti1Image).from_bytes(content)
-        voxels = np.asanyarray(image.dataobj)
+        opened = open_volume(path)
     except _READ_ERRORS as error:
         raise _damaged(path, error) from error
-    if voxels.dtype.kind not in "iuf" or voxels.size == 0:
+    is_real = opened.voxels.dtype.kind in "iuf"
+    _check_real(opened.voxels.size, opened.dtype, path, is_real=is_real)
+    return opened
+
+
+def _check_real(voxels: int, dtype: str, path: Path, *, is_real: bool) -> None:
+    if not is_real or voxels == 0:
         raise wrong_input(
             at=path,
-            found=f"{voxels.size} voxels of type {voxels.dtype}",
+            found=f"{voxels} voxels of type {dtype}",
             expected="real numbers",
             do="export the volume again",
         )
-    return voxels
 
 
 def _damaged(path: Path, error: BaseException) -> InputError:
@@ -145,20 +202,54 @@ def _spatial_shape(shape: tuple[int, ...], channels: int, path: Path) -> tuple[i
             at=path,
             found=f"shape {shape}",
             expected="(X, Y, Z)" if channels == 1 else f"(X, Y, Z, {channels})",
-            do=f"mend the file, or modality in dataset.json, which names {channels} channel(s)",
+            do=f"mend the file, or the channels in dataset.json, for {channels} in a file",
         )
-    return int(shape[0]), int(shape[1]), int(shape[2])
+    return shape[0], shape[1], shape[2]
 
 
 def _channels_first(voxels: NDArray[np.generic], channels: int, path: Path) -> NDArray[np.generic]:
     spatial = _spatial_shape(voxels.shape, channels, path)
-    return np.moveaxis(voxels.reshape(*spatial, channels), -1, 0)
+    return np.moveaxis(voxels.reshape((*spatial, channels), order="F"), -1, 0)
 
 
-def _check_intensities(image: NDArray[np.generic], path: Path) -> None:
+def _check_same_grid(first: Header, header: Header, path: Path, image: Path) -> None:
+    if header.shape != first.shape:
+        raise wrong_input(
+            at=path,
+            found=f"a channel of shape {header.shape}",
+            expected=f"{first.shape} as in {image}",
+            do="export the channels again, on one grid",
+        )
+    _check_place(first.shape, first.affine, header.affine, path, image)
+
+
+def _check_place(
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64],
+    other: NDArray[np.float64],
+    path: Path,
+    image: Path,
+) -> None:
+    """Refuse two files of a case that lie at different places, where their affines tell any."""
+    distance = corner_distance(shape, affine, other)
+    if distance > FARTHEST_CORNER:
+        raise wrong_input(
+            at=path,
+            found=f"an affine that puts a corner of the volume {distance:.3g} voxel edges away "
+            f"from where that of {image} does",
+            expected=f"at most {FARTHEST_CORNER}",
+            do="export or resample the files of the case on one grid",
+        )
+
+
+def _check_intensities(image: NDArray[np.generic], case: Case) -> None:
     for index, channel in enumerate(image):
+        path = case.images[index] if len(case.images) > 1 else case.image
         name = "" if len(image) == 1 else f" in channel {index}"
-        broken = channel.size - int(np.count_nonzero(np.isfinite(channel)))
+        with np.errstate(invalid="ignore"):
+            low, high = float(channel.min()), float(channel.max())
+        # The extremes of a channel are finite only if all of it is.
+        broken = 0 if math.isfinite(low) and math.isfinite(high) else _broken(channel)
         if broken:
             raise wrong_input(
                 at=path,
@@ -166,7 +257,6 @@ def _check_intensities(image: NDArray[np.generic], path: Path) -> None:
                 expected="finite intensities",
                 do="export the volume again or replace them",
             )
-        low, high = float(channel.min()), float(channel.max())
         if not 0 < high - low < float("inf"):
             raise wrong_input(
                 at=path,
@@ -176,18 +266,42 @@ def _check_intensities(image: NDArray[np.generic], path: Path) -> None:
             )
 
 
+def _broken(channel: NDArray[np.generic]) -> int:
+    """Count voxels that are NaN or infinite."""
+    frames = (channel[..., index] for index in range(channel.shape[-1]))
+    return sum(frame.size - int(np.count_nonzero(np.isfinite(frame))) for frame in frames)
+
+
 def _checked_labels(
     label: NDArray[np.generic], declared: Collection[int], path: Path
 ) -> NDArray[np.uint8]:
-    strange, counts = np.unique(label[~np.isin(label, list(declared))], return_counts=True)
-    if strange.size:
-        values = [
-            f"{value:g} ({count} voxels)" for value, count in zip(strange, counts, strict=True)
-        ]
-        raise wrong_input(
-            at=path,
-            found=f"labels that dataset.json does not declare: {listed(values, _MOST_VALUES)}",
-            expected=listed(map(str, sorted(declared))),
-            do="mend the label map or add them to labels",
+    is_declared = np.zeros(_LABELS, dtype=np.bool_)
+    is_declared[list(declared)] = True
+    frames = range(label.shape[-1])
+    with np.errstate(invalid="ignore"):
+        in_range = bool(label.min() >= 0 and label.max() < _LABELS)  # NaN is neither
+    if in_range:
+        plain = label.astype(np.uint8, copy=False)
+        is_whole = label.dtype.kind in "iu" or all(
+            np.array_equal(plain[..., index], label[..., index]) for index in frames
         )
-    return label.astype(np.uint8)
+        if is_whole and all(is_declared[plain[..., index]].all() for index in frames):
+            return plain
+    strange: Counter[float] = Counter()
+    nan = 0
+    for index in frames:
+        frame = label[..., index]
+        values, counts = np.unique(frame[~np.isin(frame, list(declared))], return_counts=True)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            if math.isnan(value):
+                nan += count
+            else:
+                strange[value] += count
+    known = [*sorted(strange.items()), *[(math.nan, nan)] * (nan > 0)]
+    words = [f"{value:g} ({count} voxels)" for value, count in known]
+    raise wrong_input(
+        at=path,
+        found=f"labels that dataset.json does not declare: {listed(words, _MOST_VALUES)}",
+        expected=listed(map(str, sorted(declared))),
+        do="mend the label map or add them to labels",
+    )

@@ -220,11 +220,15 @@ class SegmentationModule(LightningModule):
         self._evaluate(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Probabilities and masks, ``(B, K, H, W)``, with the case and index of each slice."""
+        """Probabilities, and logits above 0 where a class is found, with case and index of slices.
+
+        Returns:
+            ``probs`` and ``leads``, shape ``(B, K, H, W)``, ``case`` and ``slice_index``.
+        """
         outputs = self._evaluation_outputs(batch["image"]).float()
         return {
             "probs": outputs.softmax(1)[:, 1:] if self.exclusive else outputs.sigmoid(),
-            "predicted": self._leads(outputs) > 0,
+            "leads": self._leads(outputs),
             "case": batch["case"],
             "slice_index": batch["slice_index"],
         }

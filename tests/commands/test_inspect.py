@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.datamodules.inspected import clean_pair, clean_task, image_of, label_of, save
+from tests.datamodules.nnunet_raw import as_nnunet
 from tests.datamodules.tiny import edit_json
 from tests.places import ROOT, Place
 
@@ -70,8 +71,7 @@ def test_what_is_suggested_works(
     """The line that the command ends with is a whole fit, of few cases as well."""
     place = Place(tmp_path)
     inspect(place, clean_task(tmp_path / "data", cases=cases))
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "main.py fit" in line]
-    command = shlex.split(line.partition("python main.py ")[2])
+    command = suggested(capsys.readouterr().out)
     small = ["--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu", "--data.cache_dir"]
     assert place.run(*command, *small, str(tmp_path / "cache")) == 0
 
@@ -85,13 +85,48 @@ def test_a_case_that_cannot_be_used_ends_with_1(
     printed = capsys.readouterr().out
     assert "Cannot be used for training" in printed
     assert "case_2: case_2.nii.gz: BadGzipFile" in printed
-    assert 'case_4: label "./labelsTr/case_4.nii.gz": no such file' in printed
+    assert f"case_4: {label_of(task, 4)}: found no such file, expected" in printed
     assert "6: 4 can be used for training" in printed
-    assert "take them off the list" in printed
+    assert "take them off the list; with --data.on_error skip it goes on" in printed
     assert "--data.split overlap" in printed
     assert "4 different images can be used, fewer than the 5 that folds need" in printed
     usable = {row["case"]: row["usable"] for row in table(tmp_path / "out")}
     assert usable == {f"case_{index}": "no" if index in {2, 4} else "yes" for index in range(6)}
+
+
+def suggested(printed: str) -> list[str]:
+    (line,) = [line for line in printed.splitlines() if "main.py fit" in line]
+    return shlex.split(line.partition("python main.py ")[2])
+
+
+@pytest.mark.parametrize("name", ["Task09_Spleen", "Dataset009_Spleen"])
+def test_a_known_task_is_trained_with_its_configuration(
+    tmp_path: Path, task: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_json(task, modality={"0": "CT"})
+    known = task.rename(task.with_name(name))
+    assert inspect(Place(tmp_path), known) == 0
+    command = suggested(capsys.readouterr().out)
+    assert command[:3] == ["fit", "--config", "conf/task/spleen.yaml"]
+    # The window stands in the file, and so does a size, for larger slices than these.
+    place = ["--data.root", str(task.parent), "--data.task", name]
+    assert command[3:] == [*place, "--data.size", "[16,16]"]
+    assert (ROOT / command[2]).is_file()
+
+
+def test_a_folder_of_nnunet_is_shown_and_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = as_nnunet(clean_task(tmp_path / "data", cases=6, channels=2))
+    place = Place(tmp_path)
+    assert inspect(place, folder) == 0
+    printed = capsys.readouterr().out
+    assert "6: 6 can be used for training, 0 of them with remarks" in printed
+    small = ["--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu", "--data.cache_dir"]
+    assert place.run(*suggested(printed), *small, str(tmp_path / "cache")) == 0
+    (folder / "imagesTr/case_2_0001.nii.gz").unlink()
+    assert inspect(place, folder) == 1
+    assert "no such file, expected channel 1 (channel 1) of case case_2" in capsys.readouterr().out
 
 
 def test_what_is_only_suspicious_ends_with_0(
@@ -111,6 +146,10 @@ def test_nothing_usable_is_said(
     assert inspect(Place(tmp_path), task) == 0
     for index in range(6):
         image_of(task, index).write_bytes(b"")
+    assert inspect(Place(tmp_path), task) == 1
+    assert "There is nothing to train with." in capsys.readouterr().out
+    for index in range(6):
+        image_of(task, index).unlink()
     assert inspect(Place(tmp_path), task) == 1
     assert "There is nothing to train with." in capsys.readouterr().out
     # No sheet of the earlier call stands beside this table.

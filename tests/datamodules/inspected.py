@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.datamodule import DecathlonDataModule
+from datamodules.decathlon import read_task
 from datamodules.inspection import Inspection, inspect_task
 from datamodules.inspection_facts import CaseFacts
-from datamodules.inspection_listing import list_cases
 from errors import InputError
 from tests.datamodules.tiny import NAME
 
@@ -67,8 +67,8 @@ def label_of(folder: Path, index: int) -> Path:
 
 
 def inspect(folder: Path, *, pictures: int = 0, workers: int = 1) -> Inspection:
-    listing = list_cases(folder.parent, folder.name)
-    return inspect_task(listing, workers=workers, pictures=pictures, advance=lambda: None)
+    task = read_task(folder.parent, folder.name)
+    return inspect_task(task, workers=workers, pictures=pictures, advance=lambda: None)
 
 
 def kinds(case: CaseFacts) -> set[str]:

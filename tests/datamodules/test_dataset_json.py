@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.dataset_json import quoted, read_channels, read_json, read_labels, slug
+from datamodules.dataset_json import (
+    is_nnunet,
+    quoted,
+    read_channels,
+    read_json,
+    read_labels,
+    slug,
+)
 from errors import InputError
 from tests.datamodules.tiny import refusal
 
@@ -62,6 +69,24 @@ def test_wrong_labels(labels: object) -> None:
     with pytest.raises(InputError) as caught:
         read_labels({"labels": labels}, SOURCE)
     assert "labels" in refusal(caught)
+
+
+def test_regions_are_refused_with_what_to_do() -> None:
+    labels = {"background": 0, "whole tumor": [1, 2], "core": 2}
+    with pytest.raises(InputError) as caught:
+        read_labels({"labels": labels, "channel_names": {"0": "CT"}}, SOURCE)
+    message = refusal(caught)
+    assert 'found "whole tumor" as a region of several labels' in message
+    assert "name each value of the label maps once" in message
+
+
+def test_channels_of_nnunet() -> None:
+    content = {"channel_names": {"1": "ADC", "0": "T2"}, "file_ending": ".nii.gz"}
+    assert is_nnunet(content)
+    assert read_channels(content, SOURCE) == ("T2", "ADC")
+    assert not is_nnunet({"modality": {"0": "MRI"}, "training": []})
+    with pytest.raises(InputError, match="expected the keys channel_names, file_ending and labels"):
+        read_labels(content, SOURCE)
 
 
 def test_channels_count_from_zero() -> None:

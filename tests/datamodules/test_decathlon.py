@@ -6,13 +6,29 @@ from pathlib import Path
 import pytest
 
 from datamodules.decathlon import read_task
+from datamodules.task import BrokenCase
 from errors import InputError
-from tests.datamodules.tiny import NAME, edit_json, refusal, volume, write_nifti, write_task
+from tests.datamodules.tiny import (
+    NAME,
+    check_refusal,
+    edit_json,
+    refusal,
+    volume,
+    write_nifti,
+    write_task,
+)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_task(tmp_path, cases=3)
+
+
+def only_broken(folder: Path) -> BrokenCase:
+    """The one case that is listed wrongly; all others of the task are there."""
+    (broken,) = read_task(folder.parent, NAME).broken
+    check_refusal(broken.reason)
+    return broken
 
 
 def test_a_task_is_read(folder: Path) -> None:
@@ -120,42 +136,57 @@ def test_a_root_that_is_a_task_itself(folder: Path) -> None:
 
 def test_a_listed_case_that_is_absent(folder: Path) -> None:
     (folder / "labelsTr/tiny_01.nii.gz").unlink()
-    with pytest.raises(InputError) as caught:
-        read_task(folder.parent, NAME)
-    message = refusal(caught)
-    assert message.startswith(f"{folder / 'labelsTr/tiny_01.nii.gz'}: found no such file")
-    assert "training[1]" in message
+    broken = only_broken(folder)
+    assert broken.name == "tiny_01"
+    assert broken.reason.startswith(f"{folder / 'labelsTr/tiny_01.nii.gz'}: found no such file")
+    assert "training[1]" in broken.reason
+    names = [case.name for case in read_task(folder.parent, NAME).cases]
+    assert names == ["tiny_00", "tiny_02"]
 
 
-def test_a_case_twice(folder: Path) -> None:
+def test_of_a_case_twice_the_first_is_kept(folder: Path) -> None:
     write_nifti(folder / "imagesTr/tiny_00.nii", volume(0)[0])
     pairs = json.loads((folder / "dataset.json").read_text())["training"]
     other = {"image": "imagesTr/tiny_00.nii", "label": "labelsTr/tiny_00.nii.gz"}
+    before = read_task(folder.parent, NAME).cases
     for again in (pairs[0], other):
         edit_json(folder, training=[*pairs, again])
-        with pytest.raises(InputError) as caught:
-            read_task(folder.parent, NAME)
-        assert "case 'tiny_00' a second time" in refusal(caught)
+        broken = only_broken(folder)
+        assert broken.name == "tiny_00"
+        assert "training[3]: found case 'tiny_00' a second time" in broken.reason
+        assert read_task(folder.parent, NAME).cases == before
 
 
-@pytest.mark.parametrize(
-    "training",
-    [
-        [],
-        {},
-        "x",
-        ["imagesTr/tiny_00.nii.gz"],
-        [{"image": "imagesTr/tiny_00.nii.gz"}],
-        [{"image": "imagesTr/tiny_00.nii.gz", "label": 3}],
-        [{"image": "dataset.json", "label": "labelsTr/tiny_00.nii.gz"}],
-        [{"image": "imagesTr", "label": "labelsTr/tiny_00.nii.gz"}],
-    ],
-)
-def test_wrong_training_entries(folder: Path, training: object) -> None:
+@pytest.mark.parametrize("training", [[], {}, "x"])
+def test_a_task_without_a_list_of_cases(folder: Path, training: object) -> None:
     edit_json(folder, training=training)
     with pytest.raises(InputError) as caught:
         read_task(folder.parent, NAME)
     assert "training" in refusal(caught)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        ("imagesTr/tiny_00.nii.gz", "training[3]"),
+        ({"image": "imagesTr/tiny_00.nii.gz"}, "training[3]"),
+        ({"image": "imagesTr/tiny_00.nii.gz", "label": 3}, "training[3]"),
+        ({"image": "dataset.json", "label": "labelsTr/tiny_00.nii.gz"}, "training[3]"),
+        ({"image": "imagesTr", "label": "labelsTr/tiny_00.nii.gz"}, "training[3]"),
+        ({"image": "", "label": "labelsTr/tiny_00.nii.gz"}, "training[3]"),
+        (None, "training[3]"),
+        ({"image": "folder.nii", "label": "labelsTr/tiny_00.nii.gz"}, "folder"),
+    ],
+)
+def test_a_wrong_entry_is_told_and_stops_no_other(folder: Path, entry: object, name: str) -> None:
+    (folder / "folder.nii").mkdir()
+    before = read_task(folder.parent, NAME).cases
+    pairs = json.loads((folder / "dataset.json").read_text())["training"]
+    edit_json(folder, training=[*pairs, entry])
+    broken = only_broken(folder)
+    assert broken.name == name
+    assert "training[3]" in broken.reason
+    assert read_task(folder.parent, NAME).cases == before
 
 
 @pytest.mark.parametrize(
@@ -169,25 +200,27 @@ def test_wrong_training_entries(folder: Path, training: object) -> None:
         "linked/secret.nii.gz",
     ],
 )
-def test_paths_that_lead_out_are_refused(folder: Path, path: str) -> None:
+@pytest.mark.parametrize("part", ["image", "label"])
+def test_paths_that_lead_out_are_not_followed(folder: Path, path: str, part: str) -> None:
     outside = folder.parent
     write_nifti(outside / "secret.nii.gz", volume(0)[0])
     (folder / "imagesTr/link.nii.gz").symlink_to(outside / "secret.nii.gz")
     (folder / "linked").symlink_to(outside)
-    pair = {"image": path.format(outside=outside), "label": "labelsTr/tiny_00.nii.gz"}
-    edit_json(folder, training=[pair])
-    with pytest.raises(InputError) as caught:
-        read_task(folder.parent, NAME)
-    assert "leads out of the task's folder" in refusal(caught)
+    pair = {"image": "imagesTr/tiny_00.nii.gz", "label": "labelsTr/tiny_00.nii.gz"}
+    edit_json(folder, training=[{**pair, part: path.format(outside=outside)}])
+    assert "leads out of the task's folder" in only_broken(folder).reason
+    assert not read_task(folder.parent, NAME).cases
 
 
-@pytest.mark.parametrize("path", ["a\0b.nii.gz", "x" * 5000 + ".nii.gz", "loop/a.nii.gz"])
+@pytest.mark.parametrize(
+    "path", ["a\0b.nii.gz", "x" * 5000 + ".nii.gz", "loop/a.nii.gz", "loop.nii.gz", "\ud800.nii"]
+)
 def test_paths_that_cannot_be_followed(folder: Path, path: str) -> None:
     (folder / "loop").symlink_to(folder / "loop")
+    (folder / "loop.nii.gz").symlink_to("other.nii.gz")
+    (folder / "other.nii.gz").symlink_to("loop.nii.gz")
     edit_json(folder, training=[{"image": path, "label": "labelsTr/tiny_00.nii.gz"}])
-    with pytest.raises(InputError) as caught:
-        read_task(folder.parent, NAME)
-    assert str(folder) in refusal(caught)
+    assert str(folder) in only_broken(folder).reason
 
 
 def test_links_inside_the_folder_are_followed(folder: Path) -> None:
@@ -195,3 +228,10 @@ def test_links_inside_the_folder_are_followed(folder: Path) -> None:
     pair = {"image": "imagesTr/linked.nii.gz", "label": "labelsTr/tiny_00.nii.gz"}
     edit_json(folder, training=[pair])
     assert [case.name for case in read_task(folder.parent, NAME).cases] == ["linked"]
+
+
+def test_json_that_is_no_utf_8(folder: Path) -> None:
+    source = folder / "dataset.json"
+    source.write_bytes(source.read_bytes().replace(b"Anterior", "Südteil".encode("latin-1")))
+    with pytest.raises(InputError, match=r"found broken JSON .* expected a JSON object in UTF-8"):
+        read_task(folder.parent, NAME)

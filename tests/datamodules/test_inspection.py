@@ -124,6 +124,14 @@ BLOCKING = {
         spoil_label(lambda label: label[..., None]),
         r"label map has shape \(12, 16, 6, 1\), image \(12, 16, 6\)",
     ),
+    "image and label differ in affine ": (
+        affines(AFFINE, shifted(0.5)),
+        r"a corner of the volume 0\.5 mm apart, which is 0\.6[23] of the shortest edge",
+    ),
+    "image and label differ in affine  ": (
+        affines(AFFINE, turned(3)),
+        r"a corner of the volume 1\.\d+ mm apart",
+    ),
     "NaN or infinite voxels": (spoil_image(put(MIDDLE, np.nan)), "4 voxels are NaN or infinite"),
     "NaN or infinite voxels ": (spoil_image(put(..., np.inf)), "1152 voxels are NaN or infinite"),
     "constant image": (spoil_image(put(..., 7)), "all voxels are 7"),
@@ -159,8 +167,8 @@ SUSPICIOUS = {
         r"maximum - minimum 29\d{4}, median of all cases 99\d.*z-score of its log10 \d.*limit 3\.5",
     ),
     "image and label differ in affine": (
-        affines(AFFINE, shifted(0.5)),
-        r"a corner of the volume 0\.5 mm apart",
+        affines(AFFINE, shifted(0.3)),
+        r"a corner of the volume 0\.3 mm apart, which is 0\.3[78] of the shortest edge",
     ),
     "foreground touches the border": (
         spoil_label(put((0, 15, 5), 1)),
@@ -204,7 +212,7 @@ def test_two_spoiled_cases_are_both_told(tmp_path: Path) -> None:
     assert [case.name for case in found.cases if not case.usable] == ["case_0", "case_4"]
     # What can be read of a broken pair is measured all the same.
     assert found.cases[0].label is not None
-    assert found.cases[4].image is not None
+    assert found.cases[4].problems[0].reason.startswith(f"{label_of(folder, 4)}: found no such")
 
 
 def test_cases_that_share_an_image_are_told(tmp_path: Path) -> None:
@@ -217,6 +225,23 @@ def test_cases_that_share_an_image_are_told(tmp_path: Path) -> None:
         assert problem.kind == "identical images"
         assert problem.reason.startswith(f"the same image as {other}:")
     assert len(found.usable) == 6
+
+
+def test_a_case_under_two_names_is_told_as_such(tmp_path: Path) -> None:
+    folder = clean_task(tmp_path)
+    for index in (4, 5):
+        save(image_of(folder, index), clean_pair(1)[0])
+    save(label_of(folder, 5), clean_pair(1)[1].astype(np.int64))
+    label = clean_pair(1)[1]
+    label[5, 5, 2] = 2
+    save(label_of(folder, 4), label)
+    found = {case.name: case.problems for case in inspect(folder).cases if case.problems}
+    said = {name: [problem.kind for problem in problems] for name, problems in found.items()}
+    both = ["identical images and label maps", "identical images"]
+    assert said == {"case_1": both, "case_4": ["identical images"], "case_5": both}
+    assert found["case_5"][0].reason.startswith("the same image and label map as case_1:")
+    assert found["case_5"][1].reason.startswith("the same image as case_4:")
+    assert found["case_4"][0].reason.startswith("the same image as case_1, case_5:")
 
 
 def test_the_hash_is_that_of_the_slice_store(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from datamodules.inspection_case import CaseJob, inspect_case
-from datamodules.inspection_facts import CaseFacts, ListedCase, printable
+from datamodules.inspection_facts import CaseFacts, printable
 from datamodules.inspection_picture import OTHER_MARK
+from datamodules.task import Case
 from tests.datamodules.inspected import AFFINE, save
 
 LABELS = ((1, "one"), (4, "four"))
@@ -37,7 +38,7 @@ def measured(
 ) -> CaseFacts:
     save(folder / "image.nii.gz", image, affine)
     save(folder / "label.nii.gz", label, affine)
-    case = ListedCase("image", folder / "image.nii.gz", folder / "label.nii.gz")
+    case = Case("image", (folder / "image.nii.gz",), folder / "label.nii.gz")
     channels = image.shape[3] if image.ndim == 4 else 1
     return inspect_case(CaseJob(case, channels, LABELS, picture))
 
@@ -100,7 +101,7 @@ def test_a_scale_factor_is_applied_and_the_stored_type_told(tmp_path: Path) -> N
     path.write_bytes(content)
     slope_and_inter = nibabel.load(path).dataobj  # type: ignore[attr-defined]
     expected = np.asanyarray(slope_and_inter)
-    case = ListedCase("image", path, None)
+    case = Case("image", (path,), path)
     found = inspect_case(CaseJob(case, 1, LABELS, picture=False))
     assert found.image is not None
     assert found.image.dtype == "int16"

@@ -8,9 +8,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from datamodules.intensities import IntensityRange, check_intensities
-from datamodules.manifest import StoreSettings
-from datamodules.preprocessing import image_slices
+from datamodules.slicing import StoreSettings
 from errors import InputError
+from tests.datamodules.cutting import image_slices
 
 CT = arrays(np.int16, (1, 3, 4, 2), elements=st.integers(-1024, 3000))
 

@@ -1,31 +1,45 @@
-"""Tests of a store's key and manifest."""
+"""Tests of the names of stores and cases, and of a case's record."""
 
 import json
+import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from datamodules.decathlon import Task, read_task
+from datamodules.decathlon import read_task
+from datamodules.intensities import IntensityRange
 from datamodules.manifest import (
-    MANIFEST_FILE,
     CaseRecord,
-    StoreSettings,
-    dump_manifest,
-    load_manifest,
-    store_key,
+    case_key,
+    dump_record,
+    load_record,
+    record_file,
+    store_name,
 )
-from tests.datamodules.tiny import NAME, edit_json, volume, write_nifti, write_task
+from datamodules.slice_grid import SliceGrid
+from datamodules.slicing import StoreSettings
+from datamodules.task import Task
+from tests.datamodules.tiny import NAME, edit_json, volume, write_nifti
 
 SETTINGS = StoreSettings(size=(16, 24), max_pixel=0.2)
+GRID = SliceGrid(
+    (10, 2, 12),
+    (16, 24),
+    order=(0, 2, 1),
+    reversed=(True, False, False),
+    plane=(20, 30),
+    larger="crop",
+)
 RECORD = CaseRecord(
     case="tiny_00",
     image_file="a.npy",
     label_file="b.npy",
     file_bytes=(3, 2),
-    slices=2,
-    shape=(10, 12),
+    grid=GRID,
+    pixel_ml=0.25,
     areas={1: (0, 4), 2: (5, 6)},
     image_sha256="aa",
     label_sha256="bb",
@@ -36,76 +50,96 @@ RECORD = CaseRecord(
 def store(tmp_path: Path) -> Path:
     (tmp_path / "a.npy").write_bytes(b"123")
     (tmp_path / "b.npy").write_bytes(b"12")
-    (tmp_path / MANIFEST_FILE).write_text(dump_manifest("key", SETTINGS, [RECORD]))
+    (tmp_path / record_file("key")).write_text(dump_record(RECORD))
     return tmp_path
 
 
 def test_what_is_written_is_read(store: Path) -> None:
-    assert load_manifest(store, "key") == (RECORD,)
+    assert load_record(store, "key") == RECORD
+    assert (RECORD.slices, RECORD.largest_shape) == (2, (16, 24))
 
 
-def test_another_key_is_refused(store: Path) -> None:
-    with pytest.raises(ValueError, match="key"):
-        load_manifest(store, "other")
+def test_a_volume_that_is_not_known_stays_so(store: Path) -> None:
+    unknown = replace(RECORD, pixel_ml=math.nan)
+    (store / record_file("key")).write_text(dump_record(unknown))
+    loaded = load_record(store, "key")
+    assert loaded is not None
+    assert math.isnan(loaded.pixel_ml)
 
 
-def test_another_schema_version_is_refused(store: Path) -> None:
-    content = json.loads((store / MANIFEST_FILE).read_text())
-    (store / MANIFEST_FILE).write_text(json.dumps({**content, "schema_version": 0}))
-    with pytest.raises(ValueError, match="version"):
-        load_manifest(store, "key")
+def test_another_key_has_no_record(store: Path) -> None:
+    assert load_record(store, "other") is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema_version": 1, "key": "key"}'])
-def test_broken_manifests_are_refused(store: Path, text: str) -> None:
-    (store / MANIFEST_FILE).write_text(text)
-    with pytest.raises(ValueError, match=r"."):
-        load_manifest(store, "key")
+def test_another_schema_version_is_no_record(store: Path) -> None:
+    content = json.loads((store / record_file("key")).read_text())
+    (store / record_file("key")).write_text(json.dumps({**content, "schema_version": 0}))
+    assert load_record(store, "key") is None
 
 
-@pytest.mark.parametrize("field", ["areas", "file_bytes", "shape", "slices", "case"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema_version": 2}', "[" * 100_000])
+def test_a_broken_record_is_none(store: Path, text: str) -> None:
+    (store / record_file("key")).write_text(text)
+    assert load_record(store, "key") is None
+
+
+@pytest.mark.parametrize("field", ["areas", "file_bytes", "grid", "pixel_ml", "image_file"])
 @pytest.mark.parametrize("value", [None, "x", []])
-def test_wrong_fields_are_refused(store: Path, field: str, value: object) -> None:
-    content = json.loads((store / MANIFEST_FILE).read_text())
-    content["cases"][0][field] = value
-    if field == "case":
-        del content["cases"][0][field]
-    (store / MANIFEST_FILE).write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"."):
-        load_manifest(store, "key")
+def test_a_record_with_wrong_fields_is_none(store: Path, field: str, value: object) -> None:
+    content = json.loads((store / record_file("key")).read_text())
+    (store / record_file("key")).write_text(json.dumps({**content, field: value}))
+    assert load_record(store, "key") is None
+    del content[field]
+    (store / record_file("key")).write_text(json.dumps(content))
+    assert load_record(store, "key") is None
 
 
-def test_files_of_another_size_are_refused(store: Path) -> None:
+def test_a_case_whose_files_are_of_another_size_is_not_whole(store: Path) -> None:
     (store / "a.npy").write_bytes(b"12")
-    with pytest.raises(ValueError, match="tiny_00"):
-        load_manifest(store, "key")
+    assert load_record(store, "key") is None
     (store / "a.npy").unlink()
-    with pytest.raises(FileNotFoundError):
-        load_manifest(store, "key")
+    assert load_record(store, "key") is None
 
 
-def test_the_key_stays_while_nothing_changes(task: Task) -> None:
-    again = read_task(task.folder.parent, NAME)
-    assert store_key(again, SETTINGS) == store_key(task, SETTINGS)
+def test_names_stay_while_nothing_changes(task: Task) -> None:
     edit_json(task.folder, description="words do not matter")
-    assert store_key(read_task(task.folder.parent, NAME), SETTINGS) == store_key(task, SETTINGS)
+    again = read_task(task.folder.parent, NAME)
+    assert store_name(again, SETTINGS) == store_name(task, SETTINGS)
+    assert store_name(task, SETTINGS).startswith(f"{NAME}-")
+    for before, after in zip(task.cases, again.cases, strict=True):
+        assert case_key(task, before) == case_key(again, after)
 
 
-def test_the_key_changes_with_all_that_slices_depend_on(task: Task) -> None:
-    keys = [
-        store_key(task, SETTINGS),
-        store_key(task, StoreSettings(size=(24, 16), max_pixel=0.2)),
-        store_key(task, StoreSettings(size=(16, 24), max_pixel=0.3)),
+def test_a_store_has_a_name_for_all_that_every_case_depends_on(task: Task) -> None:
+    names = [
+        store_name(task, settings)
+        for settings in (
+            SETTINGS,
+            replace(SETTINGS, size=(24, 16)),
+            replace(SETTINGS, max_pixel=0.3),
+            replace(SETTINGS, intensities=IntensityRange(window=(0, 1))),
+            replace(SETTINGS, intensities=IntensityRange(percentiles=(0, 1))),
+            replace(SETTINGS, axis=0),
+            replace(SETTINGS, orientation="canonical"),
+            replace(SETTINGS, spacing_mm=(1.0, 1.0)),
+            replace(SETTINGS, larger="crop"),
+            replace(SETTINGS, larger="tile"),
+        )
     ]
     copy = shutil.copytree(task.folder, task.folder.parent / "copy", copy_function=shutil.copy2)
-    keys.append(store_key(read_task(copy.parent, "copy"), SETTINGS))
-    os.utime(task.cases[0].label, ns=(0, 0))
-    keys.append(store_key(task, SETTINGS))
-    write_nifti(task.cases[0].image, volume(99)[0])
-    os.utime(task.cases[0].image, ns=(0, 0))
-    keys.append(store_key(task, SETTINGS))
+    names.append(store_name(read_task(copy.parent, "copy"), SETTINGS))
     edit_json(task.folder, labels={"0": "background", "1": "a", "2": "b", "3": "c"})
-    keys.append(store_key(read_task(task.folder.parent, NAME), SETTINGS))
-    write_task(task.folder.parent, cases=6)
-    keys.append(store_key(read_task(task.folder.parent, NAME), SETTINGS))
+    names.append(store_name(read_task(task.folder.parent, NAME), SETTINGS))
+    assert len(set(names)) == len(names)
+
+
+def test_a_case_has_a_key_for_the_state_of_its_files(task: Task) -> None:
+    first, second = task.cases[:2]
+    keys = [case_key(task, first), case_key(task, second)]
+    os.utime(first.label, ns=(0, 0))
+    keys.append(case_key(task, first))
+    write_nifti(first.image, volume(99)[0])
+    os.utime(first.image, ns=(0, 0))
+    keys.append(case_key(task, first))
     assert len(set(keys)) == len(keys)
+    assert case_key(task, second) == keys[1]

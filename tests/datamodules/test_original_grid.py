@@ -1,21 +1,14 @@
-"""Slices become their volume again, and a file of it lies where its source lies."""
+"""A file of a volume lies where its source lies."""
 
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from datamodules.original_grid import volume_of_slices, write_volume, write_whole
-from datamodules.preprocessing import image_slices, label_slices
+from datamodules.original_grid import write_volume, write_whole
 from tests.datamodules.tiny import start_python
-
-SIZES = st.tuples(*[st.integers(1, 3).map(lambda times: 8 * times)] * 2)
-DTYPES = st.sampled_from([np.uint8, np.int16, np.float32, np.float64, np.bool_])
 
 
 def tilted(*, shift: float = 0.0) -> NDArray[np.float64]:
@@ -47,54 +40,6 @@ def save_source(
     image.header["aux_file"] = b"Jane Doe"
     image.header["cal_max"] = 7
     nibabel.save(image, path)
-
-
-@given(st.data(), array_shapes(min_dims=3, max_dims=3, max_side=8), SIZES)
-def test_a_label_map_comes_back(
-    data: st.DataObject, shape: tuple[int, int, int], size: tuple[int, int]
-) -> None:
-    label = data.draw(arrays(np.uint8, shape))
-    back = volume_of_slices(label_slices(label, size=size)[:, np.newaxis], shape)
-    assert back.dtype == np.uint8
-    np.testing.assert_array_equal(back, label)
-
-
-@given(st.data(), array_shapes(min_dims=4, max_dims=4, max_side=8), SIZES)
-def test_a_scaled_image_comes_back(
-    data: st.DataObject, shape: tuple[int, int, int, int], size: tuple[int, int]
-) -> None:
-    assume(np.prod(shape[1:]) > 1)
-    image = data.draw(arrays(np.int16, shape, elements=st.integers(-99, 99)))
-    image[:, 0, 0, 0], image[:, -1, -1, -1] = -100, 100
-    back = volume_of_slices(image_slices(image, size=size, max_pixel=0.2), shape[1:])
-    scaled = (0.2 * ((image + 100.0) / 200.0)).astype(np.float32)
-    expected = scaled[0] if len(image) == 1 else np.moveaxis(scaled, 0, -1)
-    np.testing.assert_array_equal(back, expected)
-
-
-@given(st.data(), array_shapes(min_dims=4, max_dims=4, max_side=6), DTYPES, SIZES)
-def test_any_values_lie_where_they_lay(
-    data: st.DataObject,
-    shape: tuple[int, int, int, int],
-    dtype: type[np.generic],
-    size: tuple[int, int],
-) -> None:
-    """A volume with channels, cut here by indices alone; what is in the padding is not kept."""
-    volume = data.draw(arrays(dtype, shape))
-    width, height, depth, channels = shape
-    slices = np.ones((depth, channels, *size), dtype)
-    for x, y, z, channel in np.ndindex(shape):
-        slices[z, channel, x, y] = volume[x, y, z, channel]
-    back = volume_of_slices(slices, (width, height, depth))
-    assert back.dtype == dtype
-    assert back.shape == (shape if channels > 1 else shape[:3])
-    np.testing.assert_array_equal(back.reshape(shape), volume)
-
-
-@pytest.mark.parametrize("shape", [(3, 4, 4), (3, 4, 6), (9, 4, 5), (3, 9, 5)])
-def test_slices_of_another_volume_are_refused(shape: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="slices have shape"):
-        volume_of_slices(np.zeros((5, 1, 8, 8)), shape)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

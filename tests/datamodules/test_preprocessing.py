@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from datamodules.preprocessing import fitting_size, image_slices, label_slices
+from datamodules.preprocessing import fitting_size
+from tests.datamodules.cutting import image_slices, label_slices
 
 VOLUMES = arrays(
     np.float64,
@@ -60,8 +61,8 @@ def test_label_slices_are_the_frames(label: NDArray[np.uint8]) -> None:
     assert int(slices.sum()) == int(label.sum())
 
 
-@given(st.lists(st.tuples(*[st.integers(1, 100)] * 3), min_size=1))
-def test_the_fitting_size_is_the_least(shapes: list[tuple[int, int, int]]) -> None:
+@given(st.lists(st.tuples(*[st.integers(1, 100)] * 2), min_size=1))
+def test_the_fitting_size_is_the_least(shapes: list[tuple[int, int]]) -> None:
     size = fitting_size(shapes)
     for axis in (0, 1):
         largest = max(shape[axis] for shape in shapes)

@@ -10,8 +10,8 @@ import torch
 
 from datamodules.datamodule import DecathlonDataModule
 from datamodules.decathlon import Task
-from datamodules.manifest import StoreSettings
 from datamodules.slices import SliceDataset
+from datamodules.slicing import StoreSettings
 from datamodules.store import SliceStore, open_store
 from tests.datamodules.tiny import volume
 

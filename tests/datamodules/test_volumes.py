@@ -1,6 +1,7 @@
 """Tests of reading and checking a volume."""
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import nibabel
@@ -12,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from datamodules.decathlon import Case, read_task
-from datamodules.volumes import content_hash, read_shape, read_volume
+from datamodules.volumes import content_hash, read_header, read_volume
 from errors import InputError
 from tests.datamodules.tiny import case_in, refusal, volume, write_nifti, write_task
 
@@ -30,7 +31,7 @@ def test_a_volume_is_read(case: Case) -> None:
     np.testing.assert_array_equal(read.image, image[np.newaxis])
     np.testing.assert_array_equal(read.label, label)
     assert read.label.dtype == np.uint8
-    assert read_shape(case, channels=1) == (10, 12, 4)
+    assert read_header(case, channels=1).shape == (10, 12, 4)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
@@ -55,19 +56,19 @@ def test_scaled_integers_are_read_as_what_they_stand_for(case: Case) -> None:
 
 def test_nifti_2_and_plain_nii(case: Case) -> None:
     image, label = volume(0)
-    plain = Case("plain", case.image.with_name("a.nii"), case.label.with_name("b.nii"))
+    plain = Case("plain", (case.image.with_name("a.nii"),), case.label.with_name("b.nii"))
     for array, path in ((image, plain.image), (label, plain.label)):
         second = nibabel.Nifti2Image(array, np.eye(4))  # type: ignore[no-untyped-call]
         path.write_bytes(second.to_bytes())
     np.testing.assert_array_equal(read_volume(plain, channels=1, labels=LABELS).image[0], image)
-    assert read_shape(plain, channels=1) == image.shape
+    assert read_header(plain, channels=1).shape == image.shape
 
 
 def test_channels_come_first(tmp_path: Path) -> None:
     folder = write_task(tmp_path, cases=1, shape=(10, 12, 4, 3))
     read = read_volume(case_in(folder), channels=3, labels=LABELS)
     np.testing.assert_array_equal(read.image, np.moveaxis(volume(0, (10, 12, 4, 3))[0], 3, 0))
-    assert read_shape(case_in(folder), channels=3) == (10, 12, 4)
+    assert read_header(case_in(folder), channels=3).shape == (10, 12, 4)
 
 
 @pytest.mark.real
@@ -94,7 +95,7 @@ def test_wrong_number_of_channels(tmp_path: Path, channels: int) -> None:
     case = case_in(write_task(tmp_path, cases=1, shape=(10, 12, 4, 3)))
     for read in (
         lambda: read_volume(case, channels=channels, labels=LABELS),
-        lambda: read_shape(case, channels=channels),
+        lambda: read_header(case, channels=channels),
     ):
         with pytest.raises(InputError) as caught:
             read()
@@ -145,7 +146,7 @@ def test_other_files(case: Case, content: bytes) -> None:
         read_volume(case, channels=1, labels=LABELS)
     assert refusal(caught).startswith(f"{case.image}: found a file that cannot be read")
     with pytest.raises(InputError) as caught:
-        read_shape(case, channels=1)
+        read_header(case, channels=1)
     assert refusal(caught).startswith(str(case.image))
 
 
@@ -215,6 +216,70 @@ def test_labels_that_are_not_declared(case: Case) -> None:
     assert message.startswith(str(case.label))
     assert "1.5 (3 voxels), 7 (2 voxels), nan (1 voxels)" in message
     assert "expected 0, 1, 2" in message
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint64, np.float32])
+@given(data=st.data())
+def test_labels_are_accepted_where_all_are_declared(
+    tmp_path_factory: pytest.TempPathFactory, dtype: type[np.generic], data: st.DataObject
+) -> None:
+    case = case_in(write_task(tmp_path_factory.mktemp("task"), cases=1))
+    least, most = (0, 300) if dtype is np.uint64 else (0, 255) if dtype is np.uint8 else (-128, 127)
+    values = st.integers(least, most)
+    declared = data.draw(st.sets(st.integers(0, 255), min_size=1, max_size=6)) | {0}
+    used = data.draw(st.lists(st.sampled_from(sorted(declared)) | values, min_size=1, max_size=5))
+    used = [min(most, value) for value in used]
+    label = np.resize(np.array(used), (10, 12, 4)).astype(dtype)
+    write_nifti(case.label, label)
+    if set(used) <= declared:
+        read = read_volume(case, channels=1, labels=declared)
+        np.testing.assert_array_equal(read.label, label)
+        assert read.label.dtype == np.uint8
+    else:
+        with pytest.raises(InputError) as caught:
+            read_volume(case, channels=1, labels=declared)
+        for value in set(used) - declared:
+            assert f"{value} ({np.count_nonzero(label == value)} voxels)" in refusal(caught)
+
+
+def test_int64_labels_are_read(case: Case) -> None:
+    label = volume(0)[1]
+    write_nifti(case.label, label.astype(np.int64))
+    np.testing.assert_array_equal(read_volume(case, channels=1, labels=LABELS).label, label)
+
+
+def test_labels_far_out_of_range_are_not_wrapped(case: Case) -> None:
+    label = volume(0)[1].astype(np.int64)
+    label[0, 0, 0], label[0, 0, 1] = 2**32 + 1, -255
+    write_nifti(case.label, label)
+    with pytest.raises(InputError) as caught:
+        read_volume(case, channels=1, labels=LABELS)
+    assert "declare: -255 (1 voxels), 4.29497e+09 (1 voxels)" in refusal(caught)
+
+
+def test_a_volume_that_is_not_compressed_is_mapped_and_not_copied(case: Case) -> None:
+    plain = Case("plain", (case.image.with_suffix(""),), case.label.with_suffix(""))
+    image = np.random.default_rng(0).integers(0, 999, (200, 200, 100)).astype(np.int16)
+    write_nifti(plain.image, image)
+    write_nifti(plain.label, (image > 500).astype(np.uint8))
+    tracemalloc.start()
+    read = read_volume(plain, channels=1, labels=LABELS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(read.image[0], image)
+    assert peak < 2_000_000
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_one_copy_of_the_voxels_is_held(case: Case, dtype: type[np.generic]) -> None:
+    image = np.random.default_rng(0).integers(0, 999, (200, 200, 100)).astype(dtype)
+    write_nifti(case.image, image)
+    write_nifti(case.label, (image > 500).astype(np.uint8))
+    tracemalloc.start()
+    read_volume(case, channels=1, labels=LABELS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < image.nbytes + image.size + 2_000_000
 
 
 def test_a_label_that_the_volume_lacks_is_no_error(case: Case) -> None:

@@ -22,7 +22,8 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 
 def write_nifti(path: Path, voxels: NDArray[np.generic]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = nibabel.Nifti1Image(voxels, np.eye(4)).to_bytes()  # type: ignore[no-untyped-call]
+    made = nibabel.Nifti1Image(voxels, np.eye(4), dtype=voxels.dtype)  # type: ignore[no-untyped-call]
+    content = made.to_bytes()
     path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
 
 
@@ -76,12 +77,16 @@ def edit_json(folder: Path, **changes: object) -> None:
 
 
 def case_in(folder: Path, name: str = "tiny_00") -> Case:
-    return Case(name, folder / f"imagesTr/{name}.nii.gz", folder / f"labelsTr/{name}.nii.gz")
+    return Case(name, (folder / f"imagesTr/{name}.nii.gz",), folder / f"labelsTr/{name}.nii.gz")
 
 
 def refusal(caught: pytest.ExceptionInfo[InputError]) -> str:
     """Take the message of an error, which must be one line in the house's wording."""
-    message = str(caught.value)
+    return check_refusal(str(caught.value))
+
+
+def check_refusal(message: str) -> str:
+    """Whether a message is one line in the house's wording."""
     assert "\n" not in message
     assert ": found " in message
     assert ", expected " in message

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import signal
 import warnings
 from collections.abc import Callable, Sequence
@@ -47,6 +48,13 @@ def run_apart(
             results[index] = _run(work, items, [index], 1, advance).get(index)
         left = left[workers:]
     return [results[index] for index in range(len(items))]
+
+
+def available_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _run(

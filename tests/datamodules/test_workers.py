@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.inspection_workers import run_apart
+from datamodules.workers import run_apart
 
 
 def square(number: int) -> tuple[int, int]:
