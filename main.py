@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": Command("commands.learning", "score and attack a checkpoint on the validation set"),
     "test": Command("commands.learning", "score and attack a checkpoint on the test set"),
     "predict": Command("commands.learning", "write the masks of the test cases as NIfTI"),
+    "sweep": Command("commands.sweep", "train and attack every combination of options"),
     "compare": Command("commands.compare", "lay all runs of an experiment side by side"),
     "attack": Command("commands.attack", "attack a run or your own network, or transfer attacks"),
     "explain": Command("commands.explain", "write what a network looks at as volumes"),

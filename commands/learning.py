@@ -33,6 +33,7 @@ from datamodules.splits import OVERLAP
 from errors import InputError
 from lightning_module.module import SegmentationModule
 from tracking.store import project_dir, runs_dir
+from tracking.trials import tags_given
 
 DEFAULT_CONFIG = project_dir() / "conf" / "default.yaml"
 _LARGEST_SEED = 2**32 - 1  # what NumPy takes
@@ -232,7 +233,7 @@ class SegStressCLI(LightningCLI):
         text = self.parser.dump(self.config, skip_link_targets=True, skip_none=False)
         chosen: dict[str, Any] = yaml.safe_load(text)[str(self.subcommand)]
         # A checkpoint may be read from another folder than the one it was made in.
-        for name in ("root", "case_weights"):
+        for name in ("root", "case_weights", "groups"):
             if chosen["data"][name] is not None:
                 chosen["data"][name] = str(Path(chosen["data"][name]).expanduser().absolute())
         return {
@@ -265,7 +266,7 @@ class SegStressCLI(LightningCLI):
             params["split"] = OVERLAP
         logger.experiment_name = logger.experiment_name or chosen.data.task
         logger.run_name = logger.run_name or f"{params['loss']} seed {params['seed']}"
-        logger.describe(params, {})
+        logger.describe(params, tags_given())
         if self.checkpoint is not None and self.checkpoint.run_id is not None:
             logger.adopt(self.checkpoint.run_id, evaluate=self.subcommand != "fit")
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from errors import InputError
 from lightning_module.ledger_history import read_ledger
@@ -75,6 +76,19 @@ def transfer_folder(split: str) -> str:
     return f"{robustness_folder(split)}/{TRANSFER_FOLDER}"
 
 
+def stored_run(run: Run) -> StoredRun:
+    """What is kept of MLflow's own account of a run."""
+    return StoredRun(
+        run_id=run.info.run_id,
+        name=run.info.run_name or run.info.run_id,
+        status=run.info.status,
+        start_time=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+    )
+
+
 def list_runs(experiment: str) -> list[StoredRun]:
     """All runs of an experiment that were not deleted, the newest first.
 
@@ -92,18 +106,7 @@ def list_runs(experiment: str) -> list[StoredRun]:
         page = client.search_runs(
             [experiment_id], order_by=["attributes.start_time DESC"], page_token=token
         )
-        found += [
-            StoredRun(
-                run_id=run.info.run_id,
-                name=run.info.run_name or run.info.run_id,
-                status=run.info.status,
-                start_time=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
-                params=dict(run.data.params),
-                metrics=dict(run.data.metrics),
-                tags=dict(run.data.tags),
-            )
-            for run in page
-        ]
+        found += [stored_run(run) for run in page]
         token = page.token
         if not token:
             return found

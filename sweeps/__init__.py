@@ -1,0 +1,1 @@
+"""Many runs: the grid of a sweep, its trials, and the engines that run them."""
