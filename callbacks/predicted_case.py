@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.datamodule import DecathlonDataModule
+from datamodules.nifti_file import spacing
 from datamodules.original_grid import write_volume
 from datamodules.safe_name import safe_name
 from datamodules.volumes import read_volume
@@ -87,9 +88,9 @@ def write_case(
             description=f"probabilities of {', '.join(data.class_names)}",
         )
     labels = {0, *(value for value, _ in data.task.labels)}
-    truth = read_volume(case, channels=len(data.task.channels), labels=labels).label
+    source = read_volume(case, channels=len(data.task.channels), labels=labels)
+    truth = source.label
     known = np.ones(grid.shape, dtype=bool) if data.ignored is None else truth != data.ignored
-    zooms = nibabel.load(case.image).header.get_zooms()  # type: ignore[attr-defined]
     return [
         {
             "case": name,
@@ -98,7 +99,7 @@ def write_case(
                 volume_scores(
                     (mask == value) & known,
                     np.isin(truth, marked) & known,
-                    zooms[:3],
+                    spacing(source.affine),
                     tolerance_mm=tolerance_mm,
                 )
             ),

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from callbacks.run_state import CHECKPOINT_KEY
+from callbacks.trained_cases import TRAINED_KEY
 from errors import InputError
 
 
@@ -22,11 +23,13 @@ class CheckpointInfo:
         run_id: Its id in the store; None if it was trained without one.
         settings: What it was made with, by section of the configuration.
         shapes: Shape of each tensor of its network, by name.
+        trained_on: Names of the cases that it was trained on; empty where it does not say.
     """
 
     run_id: str | None
     settings: dict[str, Any]
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    trained_on: tuple[str, ...] = ()
 
 
 def read_checkpoint(path: Path) -> CheckpointInfo:
@@ -58,7 +61,8 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
         msg = f"--ckpt_path: {path} was not written by fit of this project; give one that was"
         raise InputError(msg)
     shapes = {name: tuple(tensor.shape) for name, tensor in stored.get("state_dict", {}).items()}
-    return CheckpointInfo(found.get("run_id"), found["settings"], shapes)
+    trained_on = tuple(map(str, stored.get(TRAINED_KEY) or ()))
+    return CheckpointInfo(found.get("run_id"), found["settings"], shapes, trained_on)
 
 
 @contextmanager

@@ -92,8 +92,11 @@ def _parser() -> CommandParser:
         "the voxels of the case's image, so that it opens over the image in any viewer, and a "
         "JSON file beside it that says how it was made. Files of an earlier call are replaced.",
         "A map says how much each voxel adds to what is explained, slice by slice: the network "
-        "sees one slice at a time. Whether a method can be believed on a network is another "
-        "question: what the run's checks said of it stands with the map, or that there were none.",
+        "sees one slice at a time, and with --data.neighbours the frames beside it as further "
+        "channels: the map's fourth axis has them at the place of the slice that they were seen "
+        "with, and the JSON file their names. Whether a method can be believed on a network is "
+        "another question: what the run's checks said of it stands with the map, or that there "
+        "were none.",
     )
     what = parser.add_argument_group("which network, one of")
     what.add_argument("--run", help="id of a run, or its first letters: its last epoch")

@@ -21,6 +21,7 @@ from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState, run_logger
 from callbacks.saliency import SaliencyCallback
 from callbacks.save_config import SaveConfig
+from callbacks.trained_cases import TrainedCases
 from commands.attack_classes import attack_classes
 from commands.checkpoints import CheckpointInfo, read_checkpoint, settings_file
 from commands.config_files import check_config_files
@@ -173,9 +174,11 @@ class SegStressCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """Add the callbacks that every run has, whatever list a user's YAML sets."""
         settings = self.config_init[self.subcommand]
+        known = self.checkpoint
         callbacks: list[Callback] = [
             Opening(),
             ClassWeights(),
+            TrainedCases(() if known is None else known.trained_on),
             RunState(self._settings()),
             LedgerCallback(),
         ]
@@ -233,7 +236,7 @@ class SegStressCLI(LightningCLI):
         text = self.parser.dump(self.config, skip_link_targets=True, skip_none=False)
         chosen: dict[str, Any] = yaml.safe_load(text)[str(self.subcommand)]
         # A checkpoint may be read from another folder than the one it was made in.
-        for name in ("root", "case_weights", "groups"):
+        for name in ("root", "case_weights", "groups", "cache_dir"):
             if chosen["data"][name] is not None:
                 chosen["data"][name] = str(Path(chosen["data"][name]).expanduser().absolute())
         return {

@@ -251,6 +251,8 @@ def write_maps(
                     "signed": method.signed,
                     "unit": method.unit.replace("{}", words),
                     "trust": marks[method.name],
+                    # Along the fourth axis of the map, where there are several.
+                    "channels": restored.data.channel_names,
                 }
                 volume = grid.volume(maps)
                 facts["largest"] = largest = float(np.abs(volume).max())

@@ -185,6 +185,16 @@ class DecathlonDataModule(LightningDataModule):
         self._split: Split | None = None
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What the channels of an image are, such as ``MRI`` and ``MRI, frame -1``."""
+        frames = [0, *(side * step for step in range(1, self.neighbours + 1) for side in (-1, 1))]
+        return tuple(
+            f"{name}, frame {frame:+d}" if frame else name
+            for frame in frames
+            for name in self.task.channels
+        )
+
+    @property
     def store(self) -> SliceStore:
         """The prepared slices, built at the first use."""
         if self._store is None:
@@ -194,6 +204,7 @@ class DecathlonDataModule(LightningDataModule):
                 self.cache_dir,
                 workers=self.prepare_workers,
                 on_error=self.on_error,
+                quiet=process_position()[0] > 0,
             )
         return self._store
 
@@ -339,7 +350,10 @@ class DecathlonDataModule(LightningDataModule):
         images = {name: record.image_sha256 for name, record in records.items()}
         if self.overlap:
             return overlapping_split(images)
-        return split_cases(
+        if not self.stratify:
+            # What is left out keeps its place: mended, it moves no other case to another fold.
+            images = {one.name: one.name for one in self.store.broken} | images
+        split = split_cases(
             images,
             fold=self.fold,
             split_seed=self.split_seed,
@@ -347,6 +361,16 @@ class DecathlonDataModule(LightningDataModule):
             groups=None if self.groups is None else read_case_groups(self.groups, self._names()),
             volumes=foreground_ml(records, self._labels) if self.stratify else None,
         )
+        split = split.only(records)
+        empty = [name for name in SPLITS if not getattr(split, name)]
+        if empty:
+            raise wrong_input(
+                at="--data.on_error skip",
+                found=f"no case left to {empty[0]}",
+                expected="one in each split",
+                do="mend the cases that were left out, or set another --data.fold",
+            )
+        return split
 
     def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
         dataset = self._dataset(split)

@@ -4,7 +4,7 @@ A case blocks where `volumes.read_volume` would refuse it; all else is for the u
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from datamodules.inspection_picture import take_picture
 from datamodules.inspection_place import affine_problems, place_problems
 from datamodules.nifti_file import OpenedVolume, open_volume, orientation, spacing
 from datamodules.task import Case
-from datamodules.volumes import content_hash
+from datamodules.volumes import as_label_map, content_hash
 from datamodules.wrong_input import listed
 
 UNREADABLE = "cannot be read"
@@ -37,12 +37,14 @@ class CaseJob:
         channels: Number of channels that the task declares.
         labels: Value and name of each label but the background.
         picture: Whether a slice of it is wanted.
+        ignored: Value of the label whose voxels count for nothing; None without one.
     """
 
     case: Case
     channels: int
     labels: tuple[tuple[int, str], ...]
     picture: bool
+    ignored: int | None = None
 
 
 def inspect_case(job: CaseJob) -> CaseFacts:
@@ -68,7 +70,8 @@ def _inspect(job: CaseJob) -> CaseFacts:
     if image_files[0] is not None:
         image, channels = _image_facts(image_files[0], image_files[1:], job.channels, problems)
     if label_file is not None:
-        label = _label_facts(label_file, dict(job.labels), problems)
+        label_file = as_label_map(label_file)
+        label = _label_facts(label_file, job, problems)
     fits = False
     if image is not None and label_file is not None:
         fits = label_file.voxels.shape == image.shape[:_AXES]
@@ -194,7 +197,7 @@ def _intensity_problems(channel: ChannelFacts, at: str) -> list[Problem]:
 
 
 def _label_facts(
-    opened: OpenedVolume, names: Mapping[int, str], problems: list[Problem]
+    opened: OpenedVolume, job: CaseJob, problems: list[Problem]
 ) -> LabelFacts | None:
     """Facts of a label map, where it has the axes and numbers of one."""
     voxels = opened.voxels
@@ -210,7 +213,7 @@ def _label_facts(
         values, numbers = np.unique(frame[is_whole], return_counts=True)
         counts.update(dict(zip(map(int, values), map(int, numbers), strict=True)))
         strange += int(np.count_nonzero(~is_whole))
-        foreground = (frame != 0) & np.isfinite(frame)
+        foreground = (frame != 0) & (frame != job.ignored) & np.isfinite(frame)
         areas.append(int(np.count_nonzero(foreground)))
         if areas[-1]:
             touched |= _touched(foreground, index, voxels.shape[-1])
@@ -223,7 +226,7 @@ def _label_facts(
         touched=tuple(border for border in _BORDERS if border in touched),
         sha256=content_hash(voxels),
     )
-    problems += _label_problems(facts, names)
+    problems += _label_problems(facts, {value for value, _ in job.labels})
     return facts
 
 
@@ -238,9 +241,9 @@ def _touched(foreground: NDArray[np.bool_], index: int, depth: int) -> set[str]:
     return {name for name, is_touched in sides.items() if is_touched}
 
 
-def _label_problems(facts: LabelFacts, names: Mapping[int, str]) -> list[Problem]:
+def _label_problems(facts: LabelFacts, declared: set[int]) -> list[Problem]:
     found = []
-    unknown = {value: count for value, count in facts.voxels.items() if value not in {0, *names}}
+    unknown = {value: count for value, count in facts.voxels.items() if value not in {0, *declared}}
     if unknown:
         words = listed([f"{value} ({count} voxels)" for value, count in unknown.items()], 6)
         found.append(Problem("label not in dataset.json", f"labels {words}", blocks=True))

@@ -81,7 +81,8 @@ class LabelFacts:
         dtype: Type of the stored numbers.
         voxels: Number of voxels by value, for whole numbers.
         strange: Number of voxels that are no whole number, NaN and infinite ones among them.
-        frame_areas: Voxels of foreground in each frame along depth.
+        frame_areas: Voxels of foreground in each frame along depth: neither background nor those of
+            a label that is to be ignored.
         touched: Borders of the volume with foreground, such as ``start of axis 1``.
         sha256: Hash of shape and voxels.
     """
@@ -101,7 +102,7 @@ class LabelFacts:
 
     @property
     def foreground(self) -> int:
-        """Number of voxels that are not background."""
+        """Number of voxels that are neither background nor ignored."""
         return sum(self.frame_areas)
 
     @property

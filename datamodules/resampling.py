@@ -1,7 +1,7 @@
 """Resampling of slices along rows and columns, as products with two small matrices.
 
-Linear interpolation between the centres of pixels; where pixels become larger, the triangle widens
-with them, so that every old pixel has its share in a new one and nothing is aliased.
+Linear interpolation between the centres of pixels. Where pixels become larger, the triangle can
+widen with them, so that every old pixel has its share in a new one and nothing is aliased.
 """
 
 from functools import lru_cache
@@ -14,12 +14,13 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 
 @lru_cache(maxsize=64)
-def resampling_matrix(before: int, after: int) -> NDArray[np.float64]:
+def resampling_matrix(before: int, after: int, *, antialias: bool = True) -> NDArray[np.float64]:
     """The weights that turn one axis of pixels into another over the same length.
 
     Args:
         before: Number of pixels there are.
         after: Number of pixels there will be.
+        antialias: Whether the triangle widens where pixels become larger.
 
     Returns:
         Shape ``(after, before)``; each row sums to 1. It is the identity where both are the same.
@@ -27,26 +28,31 @@ def resampling_matrix(before: int, after: int) -> NDArray[np.float64]:
     """
     ratio = before / after
     centres = (np.arange(after) + 0.5) * ratio - 0.5
-    distance = np.abs(centres[:, np.newaxis] - np.arange(before)) / max(1.0, ratio)
+    distance = np.abs(centres[:, np.newaxis] - np.arange(before))
+    distance /= max(1.0, ratio) if antialias else 1.0
     weights: NDArray[np.float64] = np.maximum(0.0, 1.0 - distance)
     weights /= weights.sum(axis=1, keepdims=True)
     weights.setflags(write=False)
     return weights
 
 
-def resample(values: NDArray[np.generic], plane: tuple[int, int]) -> NDArray[np.float64]:
+def resample(
+    values: NDArray[np.generic], plane: tuple[int, int], *, antialias: bool = True
+) -> NDArray[np.float64]:
     """Resample numbers such as intensities, probabilities or logits.
 
     Args:
         values: Shape ``(..., H, W)``.
         plane: Rows and columns to come.
+        antialias: As in :func:`resampling_matrix`.
 
     Returns:
         Shape ``(..., *plane)``.
     """
     numbers = np.asarray(values, dtype=np.float64)
     height, width = numbers.shape[-2:]
-    rows, columns = resampling_matrix(height, plane[0]), resampling_matrix(width, plane[1])
+    rows = resampling_matrix(height, plane[0], antialias=antialias)
+    columns = resampling_matrix(width, plane[1], antialias=antialias)
     resampled: NDArray[np.float64] = rows @ numbers @ columns.T
     return resampled
 

@@ -174,7 +174,10 @@ class SliceGrid:
                 plane[:, window.top : window.bottom, window.left : window.right] = piece[
                     :, :height, :width
                 ]
-            turned[..., index] = resample(plane, self.stored_plane) if self.is_resampled else plane
+            # Blurred on the way back, masks would lose their corners.
+            turned[..., index] = (
+                resample(plane, self.stored_plane, antialias=False) if self.is_resampled else plane
+            )
         return volume[0] if channels == 1 else np.ascontiguousarray(np.moveaxis(volume, 0, -1))
 
     def locate(self, voxel: tuple[int, int, int]) -> tuple[int, int, int] | None:

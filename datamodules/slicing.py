@@ -18,6 +18,7 @@ from datamodules.slice_grid import (
 from datamodules.wrong_input import wrong_input
 
 _LAST_AXIS = 2
+_FINEST_MM = 0.05  # finer than any scanner of patients
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,10 @@ def check_slicing(size: tuple[int, int], axis: int, spacing_mm: tuple[float, flo
             expected="0, 1 or 2, the axis along which slices are cut",
             do="set 2 for depth as stored",
         )
-    if spacing_mm is not None and not all(0 < one < float("inf") for one in spacing_mm):
+    if spacing_mm is not None and not all(_FINEST_MM <= one < float("inf") for one in spacing_mm):
         raise wrong_input(
             at="--data.spacing_mm",
             found=list(spacing_mm),
-            expected="distances of rows and of columns in mm, both above 0",
+            expected=f"distances of rows and of columns in mm, both at least {_FINEST_MM}",
             do="set for example [1.0,1.0], or null for those of each volume",
         )

@@ -4,7 +4,7 @@ Where there are too few cases for folds, all can be in every split: to try thing
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite, nan
@@ -36,6 +36,14 @@ class Split:
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
+
+    def only(self, cases: Collection[str]) -> "Split":
+        """The same split of some of the cases."""
+        train, val, test = (
+            tuple(name for name in names if name in cases)
+            for names in (self.train, self.val, self.test)
+        )
+        return Split(train, val, test)
 
 
 def split_cases(

@@ -6,7 +6,7 @@ its files change. A lock keeps two runs from preparing the same task at once.
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -86,6 +86,7 @@ def open_store(
     *,
     workers: int | None = None,
     on_error: OnError = "stop",
+    quiet: bool = False,
 ) -> SliceStore:
     """Open the store of a task, and prepare the cases that are not there or not whole.
 
@@ -96,6 +97,7 @@ def open_store(
         workers: Number of processes that prepare; all cores if None.
         on_error: Whether a case that cannot be used stops, or is skipped and told of on standard
             error.
+        quiet: Whether another process tells of cases that are skipped.
 
     Raises:
         InputError: If a case cannot be used and that stops, or none can, or the folder is full or
@@ -118,12 +120,14 @@ def open_store(
     found = _load(folder, keys)
     if len(found) < len(keys):
         try:
-            built, wrong_cases = _build_locked(task, settings, folder, keys, workers)
+            built, wrong_cases = _build_locked(
+                task, settings, folder, keys, workers, lambda more: _print([*broken, *more])
+            )
         except OSError as error:
             raise _disk_error(error, cache_dir) from error
         found, broken = built, [*broken, *wrong_cases]
     if broken:
-        _tell(task, sorted(broken, key=lambda case: case.name), len(found), on_error)
+        _refuse_or_skip(task, broken, len(found), on_error, quiet=quiet)
     return SliceStore(folder, [found[name] for name in sorted(found)], broken)
 
 
@@ -139,7 +143,12 @@ def _load(folder: Path, keys: dict[str, str]) -> dict[str, CaseRecord]:
 
 
 def _build_locked(
-    task: Task, settings: StoreSettings, folder: Path, keys: dict[str, str], workers: int | None
+    task: Task,
+    settings: StoreSettings,
+    folder: Path,
+    keys: dict[str, str],
+    workers: int | None,
+    tell: Callable[[Sequence[BrokenCase]], None],
 ) -> tuple[dict[str, CaseRecord], list[BrokenCase]]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
@@ -165,32 +174,41 @@ def _build_locked(
             if case.name in keys and case.name not in found
         ]
         title = f"Preparing slices of {task.folder.name}"
-        built, broken = build_cases(jobs, title=title, workers=workers)
+        built, broken = build_cases(jobs, title=title, workers=workers, tell=tell)
         sync_folder(folder)
     finally:
         lock.release()
     return found | {record.case: record for record in built}, broken
 
 
-def _tell(task: Task, broken: Sequence[BrokenCase], usable: int, on_error: OnError) -> None:
+def _refuse_or_skip(
+    task: Task, broken: Sequence[BrokenCase], usable: int, on_error: OnError, *, quiet: bool
+) -> None:
     """Say what is wrong with all cases that cannot be used, and end unless they are skipped."""
     skips = on_error == "skip" and usable > 0
-    if len(broken) == 1 and not skips:
+    if skips:
+        if not quiet:
+            _print(broken, "Left out")
+        return
+    if len(broken) == 1:
         raise InputError(broken[0].reason)
+    _print(broken)
+    names = listed(sorted(case.name for case in broken), 6)
+    raise wrong_input(
+        at=task.folder,
+        found=f"{len(broken)} of {len(broken) + usable} cases that cannot be used ({names}), each "
+        "named above",
+        expected="volumes and label maps that fit together",
+        do="mend or remove them, or set --data.on_error skip to go on without them"
+        if usable
+        else "mend them",
+    )
+
+
+def _print(broken: Sequence[BrokenCase], word: str = "Broken") -> None:
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-    for case in broken:
-        console.print(f"{'Left out' if skips else 'Broken'}: {case.name}: {case.reason}")
-    if not skips:
-        names = listed([case.name for case in broken], 6)
-        raise wrong_input(
-            at=task.folder,
-            found=f"{len(broken)} of {len(broken) + usable} cases that cannot be used ({names}), "
-            "each named above",
-            expected="volumes and label maps that fit together",
-            do="mend or remove them, or set --data.on_error skip to go on without them"
-            if usable
-            else "mend them",
-        )
+    for case in sorted(broken, key=lambda case: case.name):
+        console.print(f"{word}: {case.name}: {case.reason}")
 
 
 def _disk_error(error: OSError, cache_dir: Path) -> InputError:

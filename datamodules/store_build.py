@@ -6,7 +6,7 @@ goes on with the cases that are missing.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,11 @@ class CaseJob:
 
 
 def build_cases(
-    jobs: Sequence[CaseJob], *, title: str, workers: int | None
+    jobs: Sequence[CaseJob],
+    *,
+    title: str,
+    workers: int | None,
+    tell: Callable[[Sequence[BrokenCase]], None],
 ) -> tuple[list[CaseRecord], list[BrokenCase]]:
     """Prepare cases, in several processes where there is enough to do.
 
@@ -65,6 +69,7 @@ def build_cases(
         jobs: The cases, all of one task and one store, whose folder exists.
         title: What the progress bar says.
         workers: Number of processes; all cores if None.
+        tell: Called with the cases that are known to be broken, before all are refused.
 
     Returns:
         Records of the cases that are whole now, and what is wrong with the others.
@@ -75,10 +80,14 @@ def build_cases(
         OSError: If writing fails.
     """
     headers, broken = _headers(jobs)
-    _check_size(headers)
     sound = [job for job, _, _ in headers]
-    if sound:
-        _check_room(sound[0].folder, needed_bytes(headers))
+    try:
+        _check_size(headers)
+        if sound:
+            _check_room(sound[0].folder, needed_bytes(headers))
+    except InputError:
+        tell(broken)
+        raise
     voxels = sum(int(np.prod(header.shape)) for _, header, _ in headers)
     most = min(workers or available_cores(), 1 + voxels // _VOXELS_PER_PROCESS)
     console = Console(stderr=True)
@@ -252,7 +261,8 @@ class _ArrayFile:
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self._path = path
-        self._partial = path.with_name(path.name + PARTIAL)
+        # Two builders of one case, one of them left over from a run that was killed, stay apart.
+        self._partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
         self._file = self._partial.open("wb")
         header = npy_format.header_data_from_array_1_0(np.empty(0, dtype))
         npy_format.write_array_header_1_0(self._file, {**header, "shape": shape})

@@ -88,7 +88,7 @@ def read_volume(case: Case, *, channels: int, labels: Collection[int]) -> Volume
             label map holds values that are not declared.
     """
     image, affine = _read_image(case, channels)
-    opened = _read_voxels(case.label)
+    opened = as_label_map(_read_voxels(case.label))
     if opened.voxels.shape != image.shape[1:]:
         raise wrong_input(
             at=case.label,
@@ -125,6 +125,17 @@ def read_header(case: Case, *, channels: int) -> Header:
     for path, other in zip(case.images[1:], headers[1:], strict=True):
         _check_same_grid(headers[0], other, path, case.image)
     return headers[0]
+
+
+def as_label_map(opened: OpenedVolume) -> OpenedVolume:
+    """Leave out the last of four axes where its length is 1, as some programs write label maps.
+
+    Args:
+        opened: Voxels ``(X, Y, Z)`` or ``(X, Y, Z, 1)``; those of other shapes stay as they are.
+    """
+    if opened.voxels.shape[_SPATIAL_AXES:] != (1,):
+        return opened
+    return opened._replace(voxels=opened.voxels[..., 0])
 
 
 def content_hash(array: NDArray[np.generic]) -> str:

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -84,8 +85,17 @@ def _run(
     return results
 
 
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its processes, which would wait for work for good."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _begin() -> None:
     """What a process does first: leave Ctrl-C to its parent, and remarks of libraries unsaid."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")

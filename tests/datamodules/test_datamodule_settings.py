@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.datamodule import DecathlonDataModule
+from datamodules.datamodule import SPLITS, DecathlonDataModule
 from errors import InputError
 from tests.datamodules.test_datamodule import make, read
 from tests.datamodules.tiny import NAME, refusal, volume, write_nifti, write_task
@@ -241,6 +241,35 @@ def test_a_broken_case_stops_or_is_skipped(root: Path, capsys: pytest.CaptureFix
     weighted = make(root, on_error="skip", case_weights=str(weights))
     weighted.setup("fit")
     assert fingerprint_changes(data, make(root, on_error="skip")) == set()
+
+
+def test_what_is_skipped_keeps_its_place_among_the_folds(root: Path) -> None:
+    whole = make(root)
+    broken = root / NAME / "imagesTr/tiny_03.nii.gz"
+    content = broken.read_bytes()
+    for fold in range(5):
+        before = {split: make(root, fold=fold).split_cases(split) for split in SPLITS}
+        broken.write_bytes(b"no NIfTI")
+        data = make(root, fold=fold, on_error="skip")
+        try:
+            for split, cases in before.items():
+                assert data.split_cases(split) == tuple(c for c in cases if c != "tiny_03")
+        except InputError as error:
+            assert "no case left to" in str(error)  # noqa: PT017
+            assert ("tiny_03",) in before.values()
+        broken.write_bytes(content)
+    assert whole.split_cases("test")
+
+
+def test_broken_cases_are_told_of_before_a_size_that_is_too_small(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / NAME / "imagesTr/tiny_03.nii.gz").write_bytes(b"no NIfTI")
+    (root / NAME / "imagesTr/tiny_06.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"at most 8 x 8, which is --data\.size"):
+        make(root, size=(8, 8)).prepare_data()
+    told = capsys.readouterr().err
+    assert [line.split(": ")[1] for line in told.splitlines()] == ["tiny_03", "tiny_06"]
 
 
 def fingerprint_changes(one: DecathlonDataModule, other: DecathlonDataModule) -> set[str]:

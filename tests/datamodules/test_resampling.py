@@ -23,6 +23,9 @@ def test_weights_are_shares(before: int, after: int) -> None:
     np.testing.assert_allclose(weights.sum(axis=1), 1)
     if before == after:
         np.testing.assert_array_equal(weights, np.eye(before))
+    plain = resampling_matrix(before, after, antialias=False)
+    np.testing.assert_allclose(plain.sum(axis=1), 1)
+    assert (np.count_nonzero(plain, axis=1) <= 2).all()
     # Nothing is mirrored: the axis from its other end gives the same.
     np.testing.assert_allclose(weights[::-1, ::-1], weights, atol=1e-12)
 
