@@ -9,8 +9,8 @@ import pandas as pd
 
 from comparison.figures import point_words
 from lightning_module.keys import unique_slugs
+from pictures.drawing import draw
 from pictures.matrix import matrix_figure
-from pictures.style import to_png_bytes
 
 _SCORES = ["dice", "low", "high", "seed_low", "seed_high"]
 COLUMNS = ["group", "axis", "point", "loss", "objective", "attack", *_SCORES]
@@ -45,7 +45,7 @@ def attack_loss_figures(table: pd.DataFrame) -> dict[str, bytes]:
     Args:
         table: From :func:`attack_loss_table`.
     """
-    figures = {}
+    figures: dict[str, bytes] = {}
     for group, found in table.groupby("group", sort=False):
         last = found[found["point"] == found["point"].max()]
         wide = last.pivot_table(
@@ -62,7 +62,7 @@ def attack_loss_figures(table: pd.DataFrame) -> dict[str, bytes]:
             marked=dice == np.fmin.reduce(dice, axis=1, keepdims=True),
             mark="what harms a network most",
         )
-        figures[f"attack_loss_{group}"] = to_png_bytes(figure)
+        figures[f"attack_loss_{group}"] = draw(figure)
     return figures
 
 

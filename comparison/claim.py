@@ -8,7 +8,8 @@ import pandas as pd
 from comparison.saliency_files import Stored, run_name
 from comparison.selection import Selection
 from pictures.claim import ClaimDot, claim_figure
-from pictures.style import loss_styles, to_png_bytes
+from pictures.drawing import draw
+from pictures.style import loss_styles
 from robustness.claim import ATTACK, ClaimTest, RunPoint, run_point, weigh_claim
 from robustness.curves import mean_curves
 from robustness.spread_table import SpreadFile
@@ -92,7 +93,7 @@ def claim_picture(selection: Selection, claim: Claim) -> dict[str, bytes]:
         title=f"Spread of the gradient of the {PRIMARY} against robustness to {ATTACK}",
         styles=loss_styles(selection.by_loss()),
     )
-    return {FIGURE: to_png_bytes(figure)}
+    return {FIGURE: draw(figure)}
 
 
 def _check(point: RunPoint) -> None:

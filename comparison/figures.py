@@ -8,12 +8,13 @@ import pandas as pd
 from comparison.selection import Selection
 from comparison.table import CONTROL
 from pictures.curves import Curve, axis_words, curves_figure
+from pictures.drawing import draw
 from pictures.margins import margins_figure
 from pictures.masks import masks_figure
 from pictures.panels import Row
 from pictures.saliency import saliency_figure
 from pictures.shrinking import shrinking_figure
-from pictures.style import loss_styles, to_png_bytes
+from pictures.style import loss_styles
 from robustness.counts import CLEAN
 from robustness.curves import THRESHOLD
 from tracking.reading import fetch_snapshots
@@ -135,7 +136,7 @@ def attack_figure(
         band=BAND,
         bars=BARS if seeds > 1 else None,
     )
-    return to_png_bytes(figure)
+    return draw(figure)
 
 
 def picture_cases(selection: Selection) -> list[PictureCase]:
@@ -186,7 +187,7 @@ def case_figures(selection: Selection, rows: Sequence[Row]) -> dict[str, bytes]:
         "figure7_masks": masks_figure(rows, class_names=classes),
         "margins": margins_figure(rows, styles=loss_styles(selection.by_loss())),
     }
-    return {name: to_png_bytes(figure) for name, figure in figures.items()}
+    return {name: draw(figure) for name, figure in figures.items()}
 
 
 def _curve(loss: str, found: pd.DataFrame, attack: str) -> Curve:

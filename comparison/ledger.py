@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from comparison.selection import Selection
 from lightning_module.ledger_history import LossHistory, loss_history
+from pictures.drawing import draw
 from pictures.ledger import ledger_figure, share_limit
-from pictures.style import to_png_bytes
 from tracking.reading import fetch_ledger
 
 # Attacks may be on the test set, but only this one is scored in every epoch.
@@ -64,9 +64,9 @@ def ledger_figures(ledgers: Sequence[LossLedgers]) -> dict[str, bytes]:
     if not ledgers:
         return {}
     limit = share_limit([history for found in ledgers for history in found.histories.values()])
-    figures = {}
+    figures: dict[str, bytes] = {}
     for found in ledgers:
         words, history = next(iter(found.histories.items()))
         title = f"{found.loss}, {words}: where the loss of {SPLIT} comes from"
-        figures[found.loss] = to_png_bytes(ledger_figure(history, title=title, limit=limit))
+        figures[found.loss] = draw(ledger_figure(history, title=title, limit=limit))
     return figures

@@ -9,6 +9,7 @@ from comparison.saliency_files import Stored, run_name
 from comparison.selection import Selection
 from comparison.trust import marks_in_words
 from lightning_module.keys import unique_slugs
+from pictures.drawing import draw
 from pictures.maps import maps_figure, maps_grid
 from pictures.style import to_png_bytes
 from robustness.pictured import SliceMaps
@@ -195,6 +196,7 @@ def _pictures(case: MapCase, counted: Sequence[str], stems: Iterator[str]) -> Ca
             marks={row.label: row.marks.get(method, "") for row in rows},
             class_names=classes,
         )
+        # As PNG alone: of all figures these take the longest, and none goes into a paper.
         return to_png_bytes(figure)
 
     first = case.first_rows
@@ -204,6 +206,6 @@ def _pictures(case: MapCase, counted: Sequence[str], stems: Iterator[str]) -> Ca
         class_names=classes,
     )
     return CasePictures(
-        (next(stems), to_png_bytes(grid)),
+        (next(stems), draw(grid)),
         {method: (next(stems), large(method)) for method in case.methods},
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from comparison.selection import Selection
+from pictures.drawing import draw
 from pictures.report_card import Mark, report_card_figure
-from pictures.style import to_png_bytes
 from tracking.reading import fetch_report_card
 
 FIGURE = "report_card"
@@ -92,7 +92,7 @@ def report_card_picture(found: ReportCards) -> dict[str, bytes]:
         [row.marks for row in found.rows],
         title="Report card: can the attacks be believed?",
     )
-    return {FIGURE: to_png_bytes(figure)}
+    return {FIGURE: draw(figure)}
 
 
 def _row(check: str, cards: list[pd.DataFrame]) -> CardRow:

@@ -12,7 +12,7 @@ from comparison.attack_scores import attack_score_tables
 from comparison.figures import attack_names, point_words
 from comparison.report_cards import FIGURE, CardRow, ReportCards, report_card_picture, report_cards
 from comparison.report_html import breakable, notice
-from comparison.report_page import image_html
+from comparison.report_pictures import image_html
 from comparison.report_scores import scores_section
 from comparison.selection import Selection
 from comparison.transfers import Transfers, transfer_figures, transfers

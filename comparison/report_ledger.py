@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from comparison.ledger import SPLIT, LossLedgers
-from comparison.report_page import image_html
+from comparison.report_pictures import image_html
 from lightning_module.ledger_history import DICE_GAP, EVEN_SHARES, LossHistory, percent
 
 

@@ -11,9 +11,9 @@ from plotly.offline import get_plotlyjs
 
 from comparison.figures import PictureCase, attack_title
 from comparison.report_charts import chart, figure_data, json_for_page
+from comparison.report_pictures import image_html
 from comparison.selection import Selection
 from comparison.table import measure_words, measures
-from pictures.style import to_webp_bytes
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _INTERVALS = (("", "low", "high"), ("seeds ", "seed_low", "seed_high"))
@@ -28,17 +28,17 @@ def report_page(
     pictures: Sequence[tuple[PictureCase, Mapping[str, bytes]]],
     made: str,
 ) -> str:
-    """The whole page, which needs no other file and no network.
+    """The whole page but for its pictures, which have their places; it needs no network.
 
     Args:
         selection: The runs.
         curves: Curves of each loss.
         table: The table of the comparison.
         stills: PNG of each attack's curves, shown where the interactive ones cannot be drawn.
-        sections: HTML of ``lab`` (the attack lab), ``saliency`` and ``ledger``, by these names;
-            empty where there is nothing to show.
+        sections: HTML of ``decision``, ``lab`` (the attack lab), ``saliency`` and ``ledger``, by
+            these names; empty where there is nothing to show.
         pictures: The pictured slices with the PNGs of each.
-        made: What made the report, for its foot.
+        made: The command and the revision that made the report.
 
     Returns:
         HTML.
@@ -114,23 +114,14 @@ def report_notes(selection: Selection) -> list[str]:
     return notes
 
 
-def image_html(png: bytes, words: str) -> str:
-    """An ``img`` element that holds its picture.
-
-    Args:
-        png: The picture.
-        words: What it shows, escaped.
-    """
-    data = base64.b64encode(to_webp_bytes(png)).decode()
-    return f'<img alt="{words}" src="data:image/webp;base64,{data}">'
-
-
 def _facts(selection: Selection, table: pd.DataFrame) -> str:
     seeds = sorted({run.seed for run in selection.runs}, key=lambda seed: (len(seed), seed))
+    wanted = selection.wanted.words
     return (
         f"{len(table)} losses, {len(selection.runs)} runs, "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}; "
         f"{int(table['cases'].iloc[0])} volumes of the split {selection.split}"
+        f"{f'; asked for: {wanted}' if wanted else ''}"
     )
 
 

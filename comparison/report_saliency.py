@@ -17,7 +17,7 @@ from comparison.map_pictures import (
     map_pictures,
 )
 from comparison.report_html import left_out_notes, notice
-from comparison.report_page import image_html
+from comparison.report_pictures import image_html
 from comparison.report_spread import claim_part, spread_part
 from comparison.report_trust import agreement_part, curves_part, trust_part
 from comparison.saliency_files import (
@@ -157,13 +157,17 @@ def _case(case: MapCase, pictures: CasePictures, *, is_open: bool) -> str:
     large = "".join(
         f"<details><summary>{html.escape(_method_title(case, method))}</summary>"
         f"{_hidden(case, method)}"
-        f"<p>{image_html(png, html.escape(f'{method} of {at}', quote=True))}</p></details>"
+        f"<p>{_large(png, f'{method} of {at}')}</p></details>"
         for method, (_, png) in pictures.methods.items()
     )
     return (
         f"<details{' open' * is_open}><summary>{html.escape(at)}</summary>"
         f"<p>{html.escape(words)}</p><p>{grid}</p>{large}</details>"
     )
+
+
+def _large(png: bytes, words: str) -> str:
+    return image_html(png, html.escape(words, quote=True), optional=True)
 
 
 def _method_title(case: MapCase, method: str) -> str:

@@ -37,7 +37,7 @@ def scores_section(scores: AttackScores, attacks: Sequence[str], files: tuple[st
         "Dice, along straight lines between points. From the drop on, all is at the attack's last "
         "point: FP and FN are false positive and false negative pixels a slice and class, FP on "
         f"empty those of a slice without truth, rates are shares of the true area. {error}"
-        "Intervals are 95 % bootstraps over volumes. A click on a column's head sorts. All scores "
+        "Intervals are 95 % bootstraps over volumes. A column's head sorts. All scores "
         f"are in {files[0]}, those of each point in {files[1]}.</p>{tables}"
     )
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from comparison.claim import METHOD, PRIMARY, Claim
 from comparison.report_html import left_out_notes, notice, number, span
-from comparison.report_page import image_html
+from comparison.report_pictures import image_html
 from robustness.claim import ATTACK, LEVEL, RankTest
 from robustness.spread import BAND
 
@@ -57,7 +57,7 @@ def spread_part(
         "logits divided by the temperature T that fits the truth best. Small: the 95 % bootstrap "
         "interval over volumes, then, where there are several seeds, the 95 % t-interval over "
         "them; with one seed a difference between losses may as well be one between two trainings "
-        "of the same loss. A click on a column's head sorts. All measures are in "
+        "of the same loss. A column's head sorts. All measures are in "
         f"{file}.</p>{tables}"
     )
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from comparison.agreement import BETWEEN_METHODS, BETWEEN_SEEDS, TOP_PIXELS, in_order
 from comparison.report_html import breakable, span
-from comparison.report_page import image_html
+from comparison.report_pictures import image_html
 from comparison.trust import Verdicts
 from robustness.trust import FEW, TrustThresholds
 

@@ -1,8 +1,9 @@
 """Which runs of an experiment can stand side by side, and why the others cannot."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 from datamodules.splits import OVERLAP
@@ -10,6 +11,7 @@ from errors import InputError
 from pictures.style import order_losses
 from robustness.counts import CountsFile
 from tracking.reading import StoredRun, fetch_counts, list_runs
+from tracking.searching import matching_runs
 
 _FINGERPRINTS = {"data": "data", "split": "cases of the split", "attacks": "attacks"}
 _ROWS = {
@@ -21,6 +23,7 @@ _ROWS = {
 }
 # What may differ between the runs of a comparison: it is what they are compared by.
 _COMPARED = {"loss", "seed"}
+_SWEEP = "sweep"  # tag or param that names the sweep of a run
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,29 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """Which runs of an experiment are asked for; all where nothing is said.
+
+    Attributes:
+        losses: Loss expressions as their runs name them.
+        sweep: Name of a sweep: what the runs have as tag or param ``sweep``.
+        query: A filter in MLflow's search syntax.
+    """
+
+    losses: tuple[str, ...] = ()
+    sweep: str | None = None
+    query: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What is asked for, in words; empty for all runs."""
+        parts = [f"loss {' or '.join(self.losses)}"] if self.losses else []
+        parts += [f"sweep {self.sweep}"] if self.sweep is not None else []
+        parts += [f"filter {self.query}"] if self.query is not None else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
 class Selection:
     """The runs that stand side by side.
 
@@ -59,12 +85,14 @@ class Selection:
         split: Split whose counts are compared.
         runs: By loss and seed, one of each.
         left_out: The other runs, the newest first.
+        wanted: What was asked for.
     """
 
     experiment: str
     split: str
     runs: tuple[ComparedRun, ...]
     left_out: tuple[LeftOut, ...]
+    wanted: Wanted = field(default_factory=Wanted)
 
     def by_loss(self) -> dict[str, list[ComparedRun]]:
         """The runs of each loss by seed, in the order in which losses are shown."""
@@ -98,20 +126,23 @@ class Selection:
         return {name: found for name, found in values.items() if len(found) > 1}
 
 
-def select_runs(experiment: str, split: str) -> Selection:
+def select_runs(experiment: str, split: str, wanted: Wanted | None = None) -> Selection:
     """Read the runs of an experiment and choose those that can be compared.
 
     Args:
         experiment: Name of the experiment.
         split: ``val`` or ``test``.
+        wanted: Which runs are asked for; all of them where it is left out.
 
     Returns:
         The selection.
 
     Raises:
-        InputError: If there is no such experiment, or none of its runs can be compared.
+        InputError: If there is no such experiment, or none of its runs is as asked for or can be
+            compared.
     """
-    runs = list_runs(experiment)
+    wanted = wanted or Wanted()
+    runs = _wanted_runs(experiment, list_runs(experiment), wanted)
     selection = choose_runs(experiment, split, ((run, _counts(run, split)) for run in runs))
     if not selection.runs:
         reasons = "; ".join(sorted({left.reason for left in selection.left_out})[:3])
@@ -121,7 +152,7 @@ def select_runs(experiment: str, split: str) -> Selection:
             "python main.py test --ckpt_path ..., or choose another --split"
         )
         raise InputError(msg)
-    return selection
+    return replace(selection, wanted=wanted)
 
 
 def choose_runs(
@@ -188,6 +219,43 @@ def choose_runs(
     return Selection(experiment, split, tuple(runs), tuple(left_out))
 
 
+def _wanted_runs(experiment: str, runs: Sequence[StoredRun], wanted: Wanted) -> Sequence[StoredRun]:
+    losses = {run.params["loss"] for run in runs if "loss" in run.params}
+    for loss in wanted.losses:
+        _check_known("--loss", loss, losses, experiment)
+    if wanted.losses:
+        runs = [run for run in runs if run.params.get("loss") in wanted.losses]
+    if wanted.sweep is not None:
+        _check_known("--sweep", wanted.sweep, set().union(*map(_sweeps, runs)), experiment)
+        runs = [run for run in runs if wanted.sweep in _sweeps(run)]
+    if wanted.query is not None:
+        matching = matching_runs(experiment, wanted.query)
+        runs = [run for run in runs if run.run_id in matching]
+        if not runs:
+            msg = (
+                f"--filter {wanted.query!r}: found no such run in the experiment {experiment}, "
+                "expected one or more; choose another filter"
+            )
+            raise InputError(msg)
+    return runs
+
+
+def _sweeps(run: StoredRun) -> set[str]:
+    return {named[_SWEEP] for named in (run.tags, run.params) if _SWEEP in named}
+
+
+def _check_known(option: str, name: str, known: set[str], experiment: str) -> None:
+    if name in known:
+        return
+    near = get_close_matches(name, sorted(known), n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    msg = (
+        f"{option} {name}: found no such run in the experiment {experiment}; {hint}expected one "
+        f"of: {', '.join(sorted(known)) or 'none yet'}"
+    )
+    raise InputError(msg)
+
+
 def _counts(run: StoredRun, split: str) -> CountsFile | str:
     try:
         return fetch_counts(run, split) or f"not attacked on the split {split}"
@@ -207,7 +275,7 @@ def _differences(counts: CountsFile, reference: CountsFile) -> list[str]:
     return [
         words
         for column, words in _ROWS.items()
-        if set(counts.frame[column]) != set(reference.frame[column])
+        if set(counts.frame[column].unique()) != set(reference.frame[column].unique())
     ]
 
 

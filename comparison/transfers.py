@@ -11,8 +11,8 @@ from comparison.figures import point_words
 from comparison.selection import ComparedRun, Selection
 from comparison.statistics import point_means
 from lightning_module.keys import unique_slugs
+from pictures.drawing import draw
 from pictures.matrix import matrix_figure
-from pictures.style import to_png_bytes
 from robustness.counts import CLEAN, CountsFile
 from robustness.curves import case_dice
 from tracking.reading import fetch_transfers
@@ -128,7 +128,7 @@ def _figure(found: Transfers, attack: str) -> bytes:
         mark=WHITE_BOX,
         small=small,
     )
-    return to_png_bytes(figure)
+    return draw(figure)
 
 
 def _pairs(selection: Selection) -> tuple[list[_Pair], list[str]]:

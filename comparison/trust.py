@@ -8,7 +8,8 @@ import pandas as pd
 from comparison.agreement import in_order
 from comparison.saliency_files import Stored
 from comparison.selection import ComparedRun, Selection
-from pictures.style import loss_styles, to_png_bytes
+from pictures.drawing import draw
+from pictures.style import loss_styles
 from pictures.trust import trust_losses_figure
 from robustness.trust_table import COLUMNS as VERDICT_COLUMNS
 from robustness.trust_table import CURVE_COLUMNS, mark
@@ -83,7 +84,7 @@ def trust_pictures(selection: Selection, curves: Curves) -> dict[str, tuple[byte
         Each with the words that tell which runs are shown: ``bce with seed 0``.
     """
     styles = loss_styles(selection.by_loss())
-    drawn = {}
+    drawn: dict[str, tuple[bytes, str]] = {}
     for method in in_order(str(name) for _, found in curves for name in found["method"]):
         shown: dict[str, tuple[ComparedRun, pd.DataFrame]] = {}
         for compared, found in curves:
@@ -98,7 +99,7 @@ def trust_pictures(selection: Selection, curves: Curves) -> dict[str, tuple[byte
         words = ", ".join(
             f"{loss} with {selection.run_words(run)}" for loss, (run, _) in shown.items()
         )
-        drawn[method] = (to_png_bytes(figure), words)
+        drawn[method] = (draw(figure), words)
     return drawn
 
 

@@ -56,6 +56,40 @@ def test_the_losses_of_an_experiment_stand_side_by_side(
     assert (folder / "figures" / "figure1_saliency_case_000_slice12.png").exists()
 
 
+def test_the_decision_is_printed_and_the_report_kept_in_the_store(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_losses(tmp_path)
+    call = ["compare", "--experiment", EXPERIMENT, "--loss", "bce", "dice[/bold]"]
+    for _ in range(2):
+        assert main.main(call) == 0
+    printed = capsys.readouterr().out
+    assert "Dice without attack: No claim about bce and dice[/bold] is made" in printed
+    assert "Left out" not in printed
+    kept = [run for run in place.run_ids() if "report.html" in place.paths(run)]
+    assert len(kept) == 1
+    assert f"MLflow:  run {kept[0]} of the experiment {EXPERIMENT}-reports" in printed
+    folder = place.store / "reports" / "task90_blob" / "test"
+    for name in ("report.html", "pairs.csv", "made.json"):
+        assert place.artifact(kept[0], name).read_bytes() == (folder / name).read_bytes()
+    assert place.stored(kept[0]).tags["segstress.command"].endswith("--loss bce 'dice[/bold]'")
+
+    assert main.main(["compare", "--experiment", EXPERIMENT, "--loss", "bce", "--no-log"]) == 0
+    assert "MLflow:" not in capsys.readouterr().out
+    assert "There is one loss only" in (folder / "report.html").read_text()
+    assert not (folder / "pairs.csv").exists()
+
+
+def test_runs_that_nobody_has_are_one_line(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_run(tmp_path, made_frame(0), {"loss": "bce", "seed": "0"})
+    call = ("--experiment", EXPERIMENT)
+    assert "did you mean bce?" in refused(capsys, *call, "--loss", "bec")
+    assert "--sweep x: found no such run" in refused(capsys, *call, "--sweep", "x")
+    assert "MLflow does not understand it" in refused(capsys, *call, "--filter", "seed")
+
+
 def test_the_report_goes_where_it_is_told(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

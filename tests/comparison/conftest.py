@@ -61,5 +61,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         store_run(scratch, None, {"loss": "<u>left</u>", "seed": "0"}, experiment=experiment)
         selection = select_runs(experiment, "test")
         folder = tmp_path_factory.mktemp("report")
-        table = write_report(selection, folder, "python main.py compare --experiment '<i>'")
+        command = "python main.py compare --experiment '<i>'"
+        table = write_report(selection, folder, command).table
     return Report(selection, frames, folder, table, place)

@@ -2,22 +2,26 @@
 
 import base64
 import gzip
+import hashlib
 import html
 import io
 import json
 import re
 import shutil
 import subprocess
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from PIL import Image
 
 from comparison.report import write_report
 from comparison.report_page import report_notes
 from comparison.selection import choose_runs, select_runs
+from robustness.counts import CLEAN_ROW, Row
 from tests.comparison.conftest import HOSTILE, Report
 from tests.comparison.made import (
     CASES,
@@ -145,7 +149,8 @@ def test_the_page_needs_no_other_file(page: Page) -> None:
 
 
 def test_pictures_are_those_among_the_files(report: Report, page: Page) -> None:
-    files = {path.name: pixels(path.read_bytes()) for path in (report.folder / "figures").iterdir()}
+    figures = sorted((report.folder / "figures").glob("*.png"))
+    files = {path.name: pixels(path.read_bytes()) for path in figures}
     shown = [
         pixels(base64.b64decode(str(attributes["src"]).partition(",")[2]))
         for tag, attributes in page.elements
@@ -160,7 +165,9 @@ def test_pictures_are_those_among_the_files(report: Report, page: Page) -> None:
         "figure7_masks_case_000_slice12.png",
         "ledger_bce.png",
         "margins_case_000_slice12.png",
+        "ranking.png",
     ]
+    assert all(path.with_suffix(".pdf").read_bytes().startswith(b"%PDF-") for path in figures)
     assert sorted(shown) == sorted(files.values())
 
 
@@ -215,10 +222,52 @@ def test_the_same_runs_give_the_same_files_and_replace_their_own_alone(
     assert [path.read_text() for path in own] == ["old"] * len(own)
     files = [path.relative_to(report.folder) for path in report.folder.rglob("*")]
     files = [path for path in files if (report.folder / path).is_file()]
-    assert len(files) == 12
+    # Nine figures as PNG and PDF, six tables, the page and what made it.
+    assert len(files) == 2 * 9 + 6 + 2
     for path in files:
         assert (tmp_path / path).read_bytes() == (report.folder / path).read_bytes()
     assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_every_file_has_the_command_and_the_revision_that_made_it(
+    report: Report, page: Page
+) -> None:
+    made = json.loads((report.folder / "made.json").read_text(encoding="utf-8"))
+    assert made["command"] == "python main.py compare --experiment '<i>'"
+    assert made["revision"] in page.text
+    assert page.text.count(made["command"]) == 2
+    assert [run["run"] for run in made["runs"]] == [
+        compared.run.run_id for compared in report.selection.runs
+    ]
+    for run, compared in zip(made["runs"], report.selection.runs, strict=True):
+        assert run["trained_at_revision"] == compared.run.tags["segstress.revision"]
+    found = {
+        str(path.relative_to(report.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in report.folder.rglob("*")
+        if path.is_file() and path.name != "made.json"
+    }
+    assert made["files"] == found
+
+
+def test_the_decision_is_told_in_sentences_and_in_tables(report: Report, page: Page) -> None:
+    pairs = pd.read_csv(report.folder / "pairs.csv")
+    answers = pd.read_csv(report.folder / "questions.csv")
+    ranking = pd.read_csv(report.folder / "ranking.csv")
+    words = " ".join(page.text.split())
+    for answer in answers["sentence"]:
+        assert " ".join(answer.split()) in words
+    # bce has two seeds and the other loss has one: no claim, and p over seeds is none.
+    assert set(pairs["design"]) == {"one seed"}
+    assert pairs["p_seeds"].isna().all()
+    assert all(text.startswith("No claim about bce and ") for text in pairs["claim"])
+    table = report.table.set_index("loss")
+    for row in pairs.to_dict("records"):
+        measure = row["measure"]
+        expected = table.loc[row["loss"], measure] - table.loc[row["other"], measure]
+        assert row["difference"] == pytest.approx(expected, abs=1e-5)
+    for row in ranking.to_dict("records"):
+        assert row["value"] == pytest.approx(table.loc[row["loss"], row["measure"]], abs=1e-5)
+    assert set(answers["measure"]) == set(pairs["measure"])
 
 
 def test_what_cannot_be_written_leaves_the_old_report(place: Place, tmp_path: Path) -> None:
@@ -253,15 +302,64 @@ def test_a_report_of_four_losses_and_four_pictured_cases_is_small(
     assert page.stat().st_size < 5e6
 
 
+@pytest.mark.slow
+def test_twelve_runs_of_sixty_cases_are_compared_in_little_time(
+    place: Place, tmp_path: Path
+) -> None:
+    cases = [f"case_{index:03d}" for index in range(60)]
+    rows = [
+        CLEAN_ROW,
+        *(
+            Row(f"{name}{control}", axis, index, float(point), repeat)
+            for name, axis, points, repeats in (
+                ("top5_in_range", "level", (0, 0.05, 0.1, 0.15, 0.2), 1),
+                ("top5_beyond_range", "level", (0, 0.1, 0.2, 0.4, 0.6, 0.8, 1), 1),
+                ("topn_at_max", "pixels", (1, 2, 5, 10, 20, 30, 40, 50), 1),
+                ("topn_random", "pixels", (1, 2, 5, 10, 20, 30, 40, 50), 100),
+            )
+            for control in ("", "_control")
+            for index, point in enumerate(points)
+            for repeat in range(repeats)
+        ),
+    ]
+    for number, loss in enumerate(("bce", "batch_dice", "bce+batch_dice", "focal")):
+        for seed in range(3):
+            store_run(
+                tmp_path,
+                made_frame(3 * number + seed, cases=cases, rows=rows),
+                {"loss": loss, "seed": str(seed)},
+                snapshots=snapshots_of(number, cases[:4]),
+            )
+    # The processor's time, which does not hang on what else the machine does.
+    began = time.process_time()
+    selection = select_runs("Task90_Blob", "test")
+    written = write_report(selection, tmp_path / "report", "compare")
+    assert time.process_time() - began < 20
+    assert len(selection.runs) == 12
+    assert len(written.answers) == 9
+    assert (tmp_path / "report" / "report.html").stat().st_size < 5e6
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on the path")
 def test_a_browser_draws_the_charts_and_sorts_the_table(report: Report, tmp_path: Path) -> None:
-    click = "document.querySelectorAll('table.sortable th')[2].click();"
+    script = (
+        "const scores = document.querySelectorAll('table.sortable')[SORTED];"
+        "const head = scores.querySelectorAll('th')[2].firstElementChild;"
+        "head.focus(); head.click(); document.activeElement.click();"
+    )
+    tables = [str(attributes.get("class")) for _, attributes in Page(report.page).elements]
+    of_pairs = report.page[: report.page.index("<h2>Scores</h2>")].count('"sortable"')
+    assert tables.count("sortable") > of_pairs > 0
     copy = tmp_path / "report.html"
-    copy.write_text(report.page.replace("</body>", f"<script>{click}{click}</script></body>"))
+    script = f"<script>{script.replace('SORTED', str(of_pairs))}</script></body>"
+    copy.write_text(report.page.replace("</body>", script))
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += ["--virtual-time-budget=30000", copy.as_uri()]
-    dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
+    command += ["--enable-logging=stderr", "--virtual-time-budget=30000", copy.as_uri()]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=200)
+    # The browser writes here what a page logs and where it fails, among lines of its own.
+    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    dom = done.stdout
     drawn = Page(dom)
     charts = [attributes for _, attributes in drawn.elements if "data-figure" in attributes]
     assert len(charts) == 3
@@ -271,7 +369,8 @@ def test_a_browser_draws_the_charts_and_sorts_the_table(report: Report, tmp_path
     }
     assert "Zoom" in buttons
     assert not any("share" in str(title).lower() for title in buttons)
-    scores = dom[dom.index("<tbody>") : dom.index("</tbody>")]
+    scores = dom[dom.index("<h2>Scores</h2>") :]
+    scores = scores[scores.index("<tbody>") : scores.index("</tbody>")]
     clean = [float(row.split('data-value="')[1].split('"')[0]) for row in scores.split("<tr>")[1:]]
     assert len(clean) == 2
     assert clean == sorted(clean, reverse=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from comparison.selection import Selection, choose_runs, select_runs
+from comparison.selection import Selection, Wanted, choose_runs, select_runs
 from errors import InputError
 from robustness.counts import CountsFile
 from tests.comparison.made import (
@@ -19,6 +19,7 @@ from tests.comparison.made import (
 )
 from tests.places import Place
 from tracking.reading import COUNTS_FILE, StoredRun
+from tracking.store import open_client
 
 
 def reasons(selection: Selection) -> dict[str, str]:
@@ -184,3 +185,57 @@ def test_runs_of_a_loss_are_told_apart_by_their_fold_only_where_it_differs() -> 
     selection = choose_runs("Task90_Blob", "test", [(run, made_counts()) for run in runs])
     words = {selection.run_words(compared) for compared in selection.runs}
     assert words == {"seed 0, fold 0", "seed 0, fold 1", "seed 2"}
+
+
+def store_four(scratch: Path) -> None:
+    for loss, seed, sweep in (("bce", 0, "a"), ("bce", 1, "b"), ("dice", 0, "a"), ("dice", 1, "b")):
+        run = store_run(scratch, made_frame(seed), {"loss": loss, "seed": str(seed)})
+        if loss == "bce":
+            open_client().set_tag(run, "sweep", sweep)
+        else:
+            open_client().log_param(run, "sweep", sweep)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Wanted(), [("bce", "0"), ("bce", "1"), ("dice", "0"), ("dice", "1")]),
+        (Wanted(losses=("dice",)), [("dice", "0"), ("dice", "1")]),
+        (Wanted(sweep="a"), [("bce", "0"), ("dice", "0")]),
+        (Wanted(query="params.seed = '1'"), [("bce", "1"), ("dice", "1")]),
+        (Wanted(("bce",), "b", "params.seed = '1'"), [("bce", "1")]),
+    ],
+)
+def test_runs_are_chosen_by_loss_sweep_and_filter(
+    place: Place, tmp_path: Path, wanted: Wanted, found: list[tuple[str, str]]
+) -> None:
+    store_four(tmp_path)
+    selection = select_runs("Task90_Blob", "test", wanted)
+    assert [(compared.loss, compared.seed) for compared in selection.runs] == found
+    assert not selection.left_out
+    assert selection.wanted == wanted
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (Wanted(losses=("bec",)), "--loss bec: .*did you mean bce\\? expected one of: bce, dice"),
+        (Wanted(sweep="c"), "--sweep c: found no such run .*expected one of: a, b"),
+        (Wanted(query="params.seed = '7'"), "--filter .*found no such run in the experiment"),
+        (Wanted(query="seed"), "--filter 'seed': MLflow does not understand it"),
+    ],
+)
+def test_what_no_run_has_is_one_line(
+    place: Place, tmp_path: Path, wanted: Wanted, words: str
+) -> None:
+    store_four(tmp_path)
+    with pytest.raises(InputError, match=words) as raised:
+        select_runs("Task90_Blob", "test", wanted)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_was_asked_for_is_told_in_words() -> None:
+    assert Wanted().words == ""
+    assert Wanted(("bce", "dice"), "a", "x = 'y'").words == (
+        "loss bce or dice, sweep a, filter x = 'y'"
+    )
