@@ -29,6 +29,7 @@ COMMANDS = {
     "download": Command("commands.download", "download tasks of the Decathlon"),
     "inspect": Command("commands.inspect", "show what a task's folder holds before you train"),
     "phantom": Command("commands.phantom", "write a made-up task, to try things without data"),
+    "sync": Command("commands.sync", "deliver what runs wrote while their store was away"),
     "ui": Command("commands.ui", "open the store of runs in the browser"),
 }
 

@@ -13,10 +13,11 @@ CHECKPOINT_KEY = "segstress"
 
 
 class RunState(Callback):
-    """Keeps the run's id, its settings and its unsent metrics in each checkpoint.
+    """Keeps the run's id, its settings and the metrics that its store lacks in each checkpoint.
 
     Metrics are sent when the epoch after begins, that is after the checkpoint that holds them. A
-    kill before, between or after the two loses nothing and doubles nothing.
+    kill before, between or after the two loses nothing and doubles nothing; a run whose store was
+    away goes on from the checkpoint alone.
 
     Args:
         settings: What the run was made with, as plain values; a checkpoint brings it back.
@@ -44,14 +45,14 @@ class RunState(Callback):
         logger = run_logger(trainer)
         checkpoint[CHECKPOINT_KEY] = {
             "run_id": None if logger is None else logger.version,
-            "unsent": [] if logger is None else [list(kept) for kept in logger.unsent],
+            "unsent": [] if logger is None else [list(kept) for kept in logger.undelivered()],
             "settings": self.settings,
         }
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take up what the interrupted run had not sent."""
+        """Take up what the store may not have from the interrupted run."""
         logger = run_logger(trainer)
         if logger is not None and trainer.state.fn == TrainerFn.FITTING:
             kept = checkpoint.get(CHECKPOINT_KEY, {}).get("unsent", [])

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.places import NewLogger, Place, with_store
-from tracking.logger import RunLogger
+from tests.places import NewLogger, Place, PromptLogger, with_store
 
 # A slow or busy machine must not fail a test, and the same code must meet the same examples.
 settings.register_profile(
@@ -44,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def new_logger(place: Place) -> NewLogger:
     """Makes a logger as a process of its own would have it."""
-    return lambda: RunLogger("trials", "bce seed 0")
+    return lambda: PromptLogger("trials", "bce seed 0")
 
 
 @pytest.fixture

@@ -57,6 +57,30 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+class PromptLogger(RunLogger):
+    """Waits after each write until the store has it, so that a test can look there at once."""
+
+    def open(self) -> None:
+        super().open()
+        self.flush()
+
+    def send(self) -> None:
+        super().send()
+        self.flush()
+
+    def log_file(self, path: Path, folder: str) -> None:
+        super().log_file(path, folder)
+        self.flush()
+
+    def log_text(self, text: str, file: str) -> None:
+        super().log_text(text, file)
+        self.flush()
+
+    def log_picture(self, png: bytes, key: str, step: int = 0) -> None:
+        super().log_picture(png, key, step)
+        self.flush()
+
+
 @dataclass(frozen=True)
 class Place:
     """Data, cache and store of one test, apart from those of all others."""

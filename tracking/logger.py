@@ -1,35 +1,39 @@
 """One run in MLflow: metrics that survive a kill, curves, pictures and files."""
 
-import io
 import json
 import logging
-import tempfile
 import time
-import uuid
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from PIL import Image
+from mlflow.exceptions import MlflowException
 
+from errors import InputError
+from tracking.delivery import Delivery, finish, patience
 from tracking.environment import git_revision, versions
 from tracking.interrupts import interrupts_held
-from tracking.store import ensure_experiment, open_client, runs_dir
+from tracking.spool import Entry, Spool
+from tracking.store import ensure_experiment, open_client, runs_dir, tracking_uri
 
 _log = logging.getLogger(__name__)
-_BATCH = 1000  # the most metrics that MLflow takes in one call
-_THUMBNAIL = 512  # pixels; the grid of pictures loads these
+_LONGEST_WAIT_AFTER_FAILURE_S = 10.0  # somebody has asked the run to end, or waits for its error
+_REASON_LENGTH = 200
 
 Measurement = tuple[str, int, int, float]
 
 
 class RunLogger(Logger):
     """Writes a run: what Lightning and the callbacks log, into MLflow.
+
+    Whatever is written goes into the run's spool on disk and from there, in a thread of its own,
+    to the store (see ``tracking.delivery``): a store that is away or slow neither ends nor delays
+    a training.
 
     Metrics are kept until :meth:`send`, which is called after the checkpoint that holds them
     (see ``callbacks.run_state``). Sent again with their first timestamps they change nothing, so
@@ -45,11 +49,14 @@ class RunLogger(Logger):
         self.experiment_name = experiment
         self.run_name = run_name
         self.unsent: list[Measurement] = []
-        self._client: MlflowClient | None = None
+        self._delivery: Delivery | None = None
+        self._sent: dict[str, list[Measurement]] = {}
         self._run_id: str | None = None
         self._params: dict[str, str] = {}
         self._tags: dict[str, str] = {}
         self._evaluates = False
+        self._published: set[str] = set()  # keys that the dashboards know, or will
+        self._pictured: set[str] = set()
 
     @property
     def name(self) -> str | None:
@@ -90,23 +97,26 @@ class RunLogger(Logger):
     @rank_zero_only
     @interrupts_held()
     def open(self) -> None:
-        """Open the run, or create it; does nothing if it is open."""
-        if self._client is not None:
+        """Open the run, or create it; does nothing if it is open.
+
+        What an earlier process left in the run's spool is delivered first. A new run needs a
+        store that answers, since its id comes from there; one that has a spool here does not.
+
+        Raises:
+            InputError: If the store cannot be opened, or does not take a new run.
+        """
+        if self._delivery is not None:
             return
-        client = open_client()
-        if self._run_id is not None and not _has_run(client, self._run_id):
-            _log.warning(
-                "Run %s made the checkpoint but is not in this store: a new run is opened.",
-                self._run_id,
-            )
-            self._tags["segstress.checkpoint_from"] = self._run_id
-            self._run_id, self._evaluates = None, False
-        if self._run_id is None:
-            self._create(client)
-        elif not self._evaluates:
-            client.update_run(self._run_id, status="RUNNING")
-            self._describe_resumed(client, self._run_id)
-        self._client = client
+        patience()
+        uri = tracking_uri()
+        client, entries = self._find_or_create(uri)
+        spool = Spool(str(self._run_id))
+        spool.claim(uri)
+        connect = partial(open_client, uri) if client is None else partial(_given, client)
+        self._delivery = Delivery(spool, connect)
+        for entry in entries:
+            self._delivery.append(entry)
+        self._delivery.wake()
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -136,40 +146,40 @@ class RunLogger(Logger):
         """Nothing: params are few and come by :meth:`describe`; the whole YAML is an artifact."""
 
     @rank_zero_only
-    @interrupts_held()
     def send(self) -> None:
-        """Write the metrics that are kept."""
+        """Hand over the metrics that are kept."""
         if not self.unsent:
             return
-        client, run_id = self._opened()
-        metrics = [Metric(key, value, now, step) for key, step, now, value in self.unsent]
-        if self._evaluates:
-            metrics = _without_known(client, run_id, metrics)
-        for start in range(0, len(metrics), _BATCH):
-            client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+        sent = self.unsent
+        facts = {"values": sent, "evaluates": self._evaluates}
+        name = self._append(Entry("metrics", facts))
         self.unsent = []
+        self._sent = {**self._waiting(), name: sent}
+        self._publish({key for key, *_ in sent})
+
+    def undelivered(self) -> list[Measurement]:
+        """The metrics that the store does not have yet: what a checkpoint keeps.
+
+        A run can then go on from the checkpoint alone, wherever that is taken.
+        """
+        return [one for sent in self._waiting().values() for one in sent] + self.unsent
 
     @rank_zero_only
-    @interrupts_held()
     def log_file(self, path: Path, folder: str) -> None:
         """Store a file with the run.
 
         Args:
-            path: The file.
+            path: The file; it may be removed afterwards.
             folder: Folder among the run's artifacts; a file of the same name is replaced.
         """
-        client, run_id = self._opened()
-        client.log_artifact(run_id, str(path), folder)
+        self._append(Entry("file", {"path": f"{folder}/{path.name}"}, path.read_bytes()))
 
     @rank_zero_only
-    @interrupts_held()
     def log_text(self, text: str, file: str) -> None:
         """Store a text with the run, under a path among its artifacts."""
-        client, run_id = self._opened()
-        client.log_text(run_id, text, file)
+        self._append(Entry("file", {"path": file}, text.encode()))
 
     @rank_zero_only
-    @interrupts_held()
     def log_picture(self, png: bytes, key: str, step: int = 0) -> None:
         """Store a picture, as a file and for the grid that lays runs side by side.
 
@@ -178,27 +188,21 @@ class RunLogger(Logger):
             key: Its key, such as ``saliency/hippocampus_003``: the same in every run.
             step: The epoch. The same key and step again replaces the picture.
         """
-        client, run_id = self._opened()
-        folder, _, name = key.rpartition("/")
-        thumbnail = Image.open(io.BytesIO(png)).convert("RGB")
-        thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        stem = grid_file_stem(key, step)
-        with tempfile.TemporaryDirectory() as scratch:
-            plain = Path(scratch, f"{name}.png")
-            plain.write_bytes(png)
-            client.log_artifact(run_id, str(plain), folder)
-            full = Path(scratch, f"{stem}.png")
-            full.write_bytes(png)
-            client.log_artifact(run_id, str(full), "images")
-            small = Path(scratch, f"{stem}+compressed.webp")
-            thumbnail.save(small)
-            client.log_artifact(run_id, str(small), "images")
-        client.set_tag(run_id, "mlflow.loggedImages", "True")
+        self._append(Entry("picture", {"key": key, "step": step}, png))
+        self._pictured.add(key)
 
     @rank_zero_only
-    @interrupts_held()
+    def flush(self) -> bool:
+        """Wait until the store has everything that was handed over.
+
+        Returns:
+            Whether it has; False where it is away for longer than a run waits at its end.
+        """
+        return self._delivery is None or self._delivery.wait(patience())
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Send what is left and close the run.
+        """Hand over what is left, close the run and wait for the store.
 
         A training that failed sends nothing: what its last checkpoint holds is sent when it goes
         on from there, and the rest is measured again then.
@@ -206,22 +210,60 @@ class RunLogger(Logger):
         Args:
             status: Lightning's word: ``success`` or ``failed``.
         """
-        if self._client is None:
+        if self._delivery is None:
             return
-        if status == "success" or self._evaluates:
+        succeeded = status == "success"
+        if succeeded or self._evaluates:
             self.send()
+        self._publish(self._pictured)
         if not self._evaluates:
-            ended = "FINISHED" if status == "success" else "FAILED"
-            self._client.set_terminated(str(self._run_id), ended)
+            self._append(_status("FINISHED" if succeeded else "FAILED"))
+        longest_s = patience()
+        if not succeeded:
+            longest_s = min(longest_s, _LONGEST_WAIT_AFTER_FAILURE_S)
+        finish(self._delivery, longest_s)
 
-    def _opened(self) -> tuple[MlflowClient, str]:
+    def _publish(self, keys: set[str]) -> None:
+        """Have the experiment's dashboards show keys that are new in this run."""
+        if not keys <= self._published:
+            self._published |= keys
+            self._append(Entry("dashboards"))
+
+    def _waiting(self) -> dict[str, list[Measurement]]:
+        names = set(() if self._delivery is None else self._delivery.spool.names())
+        return {name: sent for name, sent in self._sent.items() if name in names}
+
+    def _append(self, entry: Entry) -> str:
         self.open()
-        if self._client is None or self._run_id is None:
+        if self._delivery is None:
             msg = "a run is written on rank zero only"
             raise RuntimeError(msg)
-        return self._client, self._run_id
+        return self._delivery.append(entry)
 
-    def _create(self, client: MlflowClient) -> None:
+    def _find_or_create(self, uri: str) -> tuple[MlflowClient | None, list[Entry]]:
+        """The store, None where it is away, and what it is to be told about the run."""
+        try:
+            client = open_client(uri)
+        except InputError:
+            if self._run_id is None or Spool(self._run_id).address is None:
+                raise
+            _log.warning("The tracking store does not answer yet: run %s goes on.", self._run_id)
+            return None, self._resumed()
+        try:
+            if self._run_id is not None and not _has_run(client, self._run_id):
+                _log.warning(
+                    "Run %s made the checkpoint but is not in this store: a new run is opened.",
+                    self._run_id,
+                )
+                self._tags["segstress.checkpoint_from"] = self._run_id
+                self._run_id, self._evaluates = None, False
+            return client, self._created(client) if self._run_id is None else self._resumed()
+        except MlflowException as error:
+            reason = " ".join(str(error).split())[:_REASON_LENGTH]
+            msg = f"tracking store {uri}: no run can be opened ({reason}); try again when it can"
+            raise InputError(msg) from error
+
+    def _created(self, client: MlflowClient) -> list[Entry]:
         if self.experiment_name is None:
             msg = "RunLogger has no experiment; give it a name"
             raise ValueError(msg)
@@ -229,69 +271,30 @@ class RunLogger(Logger):
         tags = {"segstress.revision": git_revision(), **self._tags}
         run = client.create_run(experiment, run_name=self.run_name, tags=tags)
         self._run_id = str(run.info.run_id)
-        params = [Param(key, value) for key, value in self._params.items()]
-        client.log_batch(self._run_id, params=params)
-        client.log_text(self._run_id, json.dumps(versions(), indent=1), "environment.json")
+        made_with = json.dumps(versions(), indent=1).encode()
+        return [
+            Entry("describe", {"params": self._params, "tags": {}}),
+            Entry("file", {"path": "environment.json"}, made_with),
+        ]
 
-    def _describe_resumed(self, client: MlflowClient, run_id: str) -> None:
-        held = client.get_run(run_id).data.params
-        for key, value in self._params.items():
-            if key in held and held[key] != value:
-                _log.warning(
-                    "Run %s began with %s=%s and goes on with %s; its param stays as it was.",
-                    run_id,
-                    key,
-                    held[key],
-                    value,
-                )
-        new = [Param(key, value) for key, value in self._params.items() if key not in held]
-        tags = [RunTag(key, value) for key, value in self._tags.items()]
-        client.log_batch(run_id, params=new, tags=tags)
+    def _resumed(self) -> list[Entry]:
+        if self._evaluates:
+            return []
+        return [
+            _status("RUNNING"),
+            Entry("describe", {"params": self._params, "tags": self._tags}),
+        ]
 
 
-def grid_file_stem(key: str, step: int) -> str:
-    """The name by which MLflow's grid of pictures knows a file: key, step, time, unique id.
+def _status(status: str) -> Entry:
+    return Entry("status", {"status": status, "time": int(time.time() * 1000)})
 
-    MLflow's own call draws the id at random and would show a picture twice after a resume; here
-    it follows from key and step.
 
-    Args:
-        key: Key of the picture.
-        step: Its step.
-
-    Returns:
-        The file's name without its ending.
-    """
-    unique = uuid.uuid5(uuid.NAMESPACE_URL, f"{key}@{step}")
-    return f"{key.replace('/', '~')}+step+{step}+timestamp+{step}+{unique}"
+def _given(client: MlflowClient) -> MlflowClient:
+    return client
 
 
 def _has_run(client: MlflowClient, run_id: str) -> bool:
     experiments = [found.experiment_id for found in client.search_experiments()]
     query = f"attributes.run_id = '{run_id}'"
     return bool(client.search_runs(experiments, query, max_results=1))
-
-
-def _without_known(client: MlflowClient, run_id: str, metrics: list[Metric]) -> list[Metric]:
-    """Leave out what the run holds at the same step: a curve drawn twice is a sawtooth."""
-    known = {
-        (key, stored.step): stored.value
-        for key in {metric.key for metric in metrics}
-        for stored in client.get_metric_history(run_id, key)
-    }
-    changed = sorted(
-        {
-            metric.key
-            for metric in metrics
-            if (metric.key, metric.step) in known
-            and abs(known[metric.key, metric.step] - metric.value) > 1e-9  # noqa: PLR2004
-        }
-    )
-    if changed:
-        _log.warning(
-            "The run holds other values of %d metrics (%s, ...), which MLflow cannot replace: "
-            "its charts keep the first ones, counts.parquet has the new ones.",
-            len(changed),
-            changed[0],
-        )
-    return [metric for metric in metrics if (metric.key, metric.step) not in known]

@@ -16,6 +16,11 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 # Its bars for single small files would stand among the lines of a command.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# By default a call to a server that is away returns after minutes. What a run writes is tried
+# again in any case, by tracking.delivery.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -34,9 +39,15 @@ def tracking_uri() -> str:
 
 
 def runs_dir() -> Path:
-    """Where checkpoints and reports go: beside the SQLite file, or ``mlruns/`` for a server."""
+    """Where checkpoints and reports go: beside the SQLite file.
+
+    For a server, the folder that ``SEGSTRESS_RUNS_DIR`` names, or else ``mlruns/``.
+    """
     database = sqlite_path(tracking_uri())
-    return project_dir() / "mlruns" if database is None else database.parent
+    if database is not None:
+        return database.parent
+    named = os.environ.get("SEGSTRESS_RUNS_DIR")
+    return Path(named).expanduser().absolute() if named else project_dir() / "mlruns"
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -46,27 +57,38 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)).absolute()
 
 
-def open_client() -> MlflowClient:
+def is_server(uri: str) -> bool:
+    """Whether an address is that of an MLflow server, and not of a database."""
+    return uri.startswith(("http://", "https://"))
+
+
+def open_client(uri: str | None = None) -> MlflowClient:
     """A client of the store, which is created on its first use.
 
-    Processes that create an SQLite store at once would break it for good, so its first
-    construction is behind a lock.
+    Processes that create a database at once would break it for good, so its first construction
+    is behind a lock.
+
+    Args:
+        uri: Address of the store; that of :func:`tracking_uri` where none is given.
 
     Raises:
         InputError: If the address is one that MLflow does not know, or does not answer.
     """
-    uri = tracking_uri()
+    uri = tracking_uri() if uri is None else uri
     database = sqlite_path(uri)
     # The store's migrations report every step of theirs, which nobody can act on.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    # A store that is away is told in one line by who finds it so, not by tracebacks and retries.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     try:
-        if database is None:
+        if is_server(uri):
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
             return client
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(database.with_suffix(".lock")):
+        lock = runs_dir() / "database.lock" if database is None else database.with_suffix(".lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
             return client
@@ -91,8 +113,8 @@ def ensure_experiment(client: MlflowClient, name: str) -> str:
     """
     found = client.get_experiment_by_name(name)
     if found is None:
-        database = sqlite_path(tracking_uri())
-        location = None if database is None else (database.parent / "artifacts").as_uri()
+        # A server keeps the files of its runs; those of a database are kept beside the checkpoints.
+        location = None if is_server(tracking_uri()) else (runs_dir() / "artifacts").as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:

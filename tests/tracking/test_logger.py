@@ -10,7 +10,8 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from PIL import Image
 
 from tests.places import NewLogger, Place
-from tracking.logger import RunLogger, grid_file_stem
+from tracking.applying import grid_file_stem
+from tracking.logger import RunLogger
 
 History = list[tuple[int, int, float]]
 
