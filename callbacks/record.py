@@ -11,6 +11,7 @@ import pandas as pd
 from callbacks.report_card import Card
 from pictures.margins import margins_figure
 from pictures.masks import masks_figure
+from pictures.preview import saliency_preview, shrinking_preview
 from pictures.saliency import saliency_figure
 from pictures.shrinking import shrinking_figure
 from pictures.style import to_png_bytes
@@ -173,6 +174,10 @@ def _log_pictures(logger: RunLogger, snapshot: Snapshot, label: str) -> None:
         "attacks": shrinking_figure(row),
         "masks": masks_figure(row),
         "margins": margins_figure(row),
+    }
+    figures |= {
+        "grid/saliency": saliency_preview(snapshot),
+        "grid/attacks": shrinking_preview(snapshot),
     }
     for folder, figure in figures.items():
         logger.log_picture(to_png_bytes(figure), f"{folder}/{snapshot.case}")

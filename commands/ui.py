@@ -1,9 +1,20 @@
-"""Opens the store of runs in MLflow's user interface."""
+"""Opens the store of runs in MLflow's user interface, on the dashboards of its experiments."""
 
+import os
+import socket
 import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import webbrowser
 from collections.abc import Sequence
 
 from commands.options import CommandParser
+from errors import InputError
+
+_PATIENCE_S = 120.0  # a server on a busy machine starts within this
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,34 +31,82 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     # Imported late, so that --help answers at once.
+    from tracking.dashboards import publish_store  # noqa: PLC0415
     from tracking.server import ui_command  # noqa: PLC0415
     from tracking.store import tracking_uri  # noqa: PLC0415
 
     uri = tracking_uri()
-    if uri.startswith(("http://", "https://")):
-        print(f"The runs are on a server already: open {uri}")
+    served = uri.startswith(("http://", "https://"))
+    shown = "127.0.0.1" if options.host in {"0.0.0.0", "::"} else options.host
+    server = uri.rstrip("/") if served else f"http://{shown}:{options.port}"
+    if not served:
+        _check_port(options.host, options.port)
+    dashboards = publish_store(server)
+    for experiment, views in dashboards.items():
+        print(f"Dashboards of {experiment}")
+        width = max(map(len, views))
+        for name, address in views.items():
+            print(f"  {name:<{width}}  {address}")
+    addresses = [address for views in dashboards.values() for address in views.values()]
+    everything = f"{server}/#/experiments?workflowType=machine_learning"
+    start = addresses[0] if addresses else everything
+    opens = options.browser and _has_screen()
+    if served:
+        print(f"The runs are on a server already: open {everything}")
+        if opens:
+            webbrowser.open(start)
         return 0
     command, environment = ui_command(options.host, options.port)
-    print(
-        f"Runs of {uri}\n"
-        f"Open http://{options.host}:{options.port}/#/experiments?workflowType=machine_learning "
-        "(Ctrl-C ends)",
-        flush=True,
-    )
+    print(f"Runs of {uri}\nOpen {everything} (Ctrl-C ends)", flush=True)
+    if opens:
+        threading.Thread(target=_open_once_up, args=(server, start), daemon=True).start()
     try:
         return subprocess.run(command, env=environment, check=False).returncode
     except KeyboardInterrupt:
         return 0
 
 
+def _check_port(host: str, port: int) -> None:
+    """Refuse a port where the server could not listen; it would end with status 0."""
+    try:
+        with socket.create_server((host, port)):
+            return
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        msg = f"--port: {port} on {host} cannot be listened on ({reason}); choose another"
+        raise InputError(msg) from error
+
+
+def _open_once_up(server: str, address: str) -> None:
+    """Open a browser when the server answers."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{server}/health", timeout=5):
+                webbrowser.open(address)
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+
+
+def _has_screen() -> bool:
+    """Whether a browser has somewhere to open; one in the terminal would take it over."""
+    if sys.platform in {"darwin", "win32"}:
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def _parser() -> CommandParser:
     parser = CommandParser(
         "ui",
-        "Serve the store of runs (MLFLOW_TRACKING_URI, or mlruns/mlflow.db) on this "
-        "machine, and print the address to open in a browser.",
+        "Serve the store of runs (MLFLOW_TRACKING_URI, or mlruns/mlflow.db) on this machine, print "
+        "the addresses of its dashboards, and open the first one in a browser.",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     parser.add_argument("--port", type=int, default=5000, help="port (default: %(default)s)")
+    parser.add_argument(
+        "--no-browser", dest="browser", action="store_false", help="print addresses, open nothing"
+    )
     return parser
