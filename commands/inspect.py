@@ -147,6 +147,7 @@ def _columns(console: "Console", rows: Sequence[Sequence[str]]) -> list[list[int
 def _advice(inspection: "Inspection", options: Namespace) -> str:
     from datamodules.inspection_advice import (  # noqa: PLC0415
         known_task,
+        orientation_options,
         size_options,
         split_options,
         window_options,
@@ -168,8 +169,11 @@ def _advice(inspection: "Inspection", options: Namespace) -> str:
             "It asks to mend the cases that cannot be used, or to take them off the list; with "
             "--data.on_error skip it goes on without them."
         )
-    split, sentences = split_options(inspection)
-    lines = ["", f"Train on it: {printable(shlex.join([*command, *split]))}", *notes, *sentences]
+    for options_of in (orientation_options, split_options):
+        further, sentences = options_of(inspection)
+        command += further
+        notes += sentences
+    lines = ["", f"Train on it: {printable(shlex.join(command))}", *notes]
     return "\n".join(lines)
 
 

@@ -15,8 +15,12 @@ _UNION = re.compile(
     _KEY + r"Does not validate against any of the Union subtypes "
     r"Subtypes: \[(?P<types>.*?)\] Errors: .*Given value: (?P<found>.*)"
 )
+_LENGTH = re.compile(
+    _KEY + r"Expected a tuple with (?P<length>\d+) elements\. Got value: (?P<found>.*)"
+)
 _SUBTYPE = re.compile(
-    r"list\[(?P<item>\w+)\]|Literal\[(?P<choices>[^\]]*)\]|<class '(?:\w+\.)*(?P<type>\w+)'>"
+    r"list\[(?P<item>\w+)\]|tuple\[(?P<items>[\w, .]+)\]"
+    r"|Literal\[(?P<choices>[^\]]*)\]|<class '(?:\w+\.)*(?P<type>\w+)'>"
 )
 _CLASS = re.compile(
     _KEY
@@ -35,8 +39,14 @@ _WORDS = {
     "float": "a number",
     "bool": "true or false",
     "str": "a text",
+    "list": "a list",
+    "tuple": "values in brackets, such as [64,64]",
     "NoneType": "null",
 }
+_EXAMPLE = " such as "
+_COUNTS = {1: "one", 2: "two", 3: "three", 4: "four"}
+# Those of each type in a row, and the end of an example.
+_SEVERAL = {"int": ("whole numbers", ""), "float": ("numbers", ".0")}
 
 
 def parser_message(message: str, options: Iterable[str] = (), classes: Iterable[str] = ()) -> str:
@@ -65,11 +75,14 @@ def _gist(line: str, options: Iterable[str], classes: Iterable[str]) -> str:
         line = f"{found['names']}: missing, and without a default; set it"
     elif found := _TYPE.search(line):
         line = f"--{found['key']}: found {found['found']}, expected {_word(found['type'])}"
+    elif found := _LENGTH.search(line):
+        line = f"--{found['key']}: found {found['found']}, expected {found['length']} values"
     elif found := _CHOICE.search(line):
         line = f"--{found['key']}: found {found['found']}, expected one of {found['choices']}"
     elif found := _UNION.search(line):
         words = [_subtype(kind) for kind in _SUBTYPE.finditer(found["types"])]
-        line = f"--{found['key']}: found {found['found']}, expected {' or '.join(words)}"
+        either = ", or " if any(_EXAMPLE in word for word in words) else " or "
+        line = f"--{found['key']}: found {found['found']}, expected {either.join(words)}"
     elif found := _CLASS.search(line):
         line = f"--{found['key']}: {_unknown_class(found['found'], classes)}"
     elif found := _UNKNOWN.search(line):
@@ -87,9 +100,20 @@ def _word(name: str) -> str:
 def _subtype(kind: re.Match[str]) -> str:
     if kind["item"]:
         return f"a list, each {_word(kind['item'])}"
+    if kind["items"]:
+        return _tuple(kind["items"].split(", "))
     if kind["choices"]:
         return f"one of {kind['choices']}"
     return _word(kind["type"])
+
+
+def _tuple(items: list[str]) -> str:
+    count = _COUNTS.get(len(items))
+    if count is None or len(set(items)) > 1 or items[0] not in _SEVERAL:
+        return f"[{', '.join(map(_word, items))}]"
+    plural, end = _SEVERAL[items[0]]
+    example = ",".join(f"{number}{end}" for number in range(1, len(items) + 1))
+    return f"{count} {plural}{_EXAMPLE}[{example}]"
 
 
 def _unknown_class(found: str, classes: Iterable[str]) -> str:

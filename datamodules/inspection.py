@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.inspection_case import UNREADABLE, CaseJob, inspect_case
-from datamodules.inspection_facts import CaseFacts, Problem
+from datamodules.inspection_facts import CaseFacts, ImageFacts, Problem
 from datamodules.inspection_outliers import compare_cases
+from datamodules.nifti_file import is_usable
 from datamodules.preprocessing import fitting_size
+from datamodules.slice_grid import Orientation, axes_of_slices
 from datamodules.task import Task
 from datamodules.workers import run_apart
 
 LISTED_WRONGLY = "wrong in dataset.json, or not there"
+_DEPTH = 2  # axis of the slices, as --data.axis is by default
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,14 @@ class Inspection:
         labels: Value and name of each label but the background, ascending by value.
         channels: Names of the image's channels, in order.
         cases: All that are listed, sorted by name.
+        ignored: Value of the label whose voxels count for nothing; None without one.
     """
 
     folder: Path
     labels: tuple[tuple[int, str], ...]
     channels: tuple[str, ...]
     cases: tuple[CaseFacts, ...]
+    ignored: int | None = None
 
     @property
     def usable(self) -> tuple[CaseFacts, ...]:
@@ -36,10 +41,30 @@ class Inspection:
         return tuple(case for case in self.cases if case.usable)
 
     @property
+    def images(self) -> tuple[ImageFacts, ...]:
+        """The images of these."""
+        return tuple(case.image for case in self.usable if case.image is not None)
+
+    @property
+    def orientation(self) -> Orientation:
+        """The ``--data.orientation`` that fits: canonical where axes of several images differ.
+
+        As stored where one has no usable affine, and so cannot be turned.
+        """
+        differ = len({image.orientation for image in self.images}) > 1
+        can_turn = all(is_usable(image.affine) for image in self.images)
+        return "canonical" if differ and can_turn else "stored"
+
+    @property
     def size(self) -> tuple[int, int] | None:
-        """The least ``--data.size`` that holds all slices; None where no case can be used."""
-        shapes = [case.image.shape for case in self.usable if case.image is not None]
-        return fitting_size([(shape[0], shape[1]) for shape in shapes]) if shapes else None
+        """The least ``--data.size`` that holds all slices so; None where no case can be used."""
+        planes = []
+        for image in self.images:
+            (rows, columns, _), _ = axes_of_slices(
+                image.affine, axis=_DEPTH, orientation=self.orientation
+            )
+            planes.append((image.shape[rows], image.shape[columns]))
+        return fitting_size(planes) if planes else None
 
 
 def inspect_task(
@@ -53,8 +78,9 @@ def inspect_task(
         pictures: Of how many cases a slice is taken, the first by name.
         advance: Called after each case that is listed rightly.
     """
+    ignored = None if task.ignored is None else task.value_of(task.ignored, "labels")
     jobs = [
-        CaseJob(case, len(task.channels), task.labels, picture=index < pictures)
+        CaseJob(case, len(task.channels), task.labels, index < pictures, ignored)
         for index, case in enumerate(task.cases)
     ]
     found = [
@@ -67,8 +93,9 @@ def inspect_task(
         CaseFacts(case.name, problems=(Problem(LISTED_WRONGLY, case.reason, blocks=True),))
         for case in task.broken
     ]
-    compared = compare_cases(sorted([*found, *broken], key=lambda case: case.name), task.labels)
-    return Inspection(task.folder, task.labels, task.channels, compared)
+    counted = [(value, name) for value, name in task.labels if value != ignored]
+    compared = compare_cases(sorted([*found, *broken], key=lambda case: case.name), counted)
+    return Inspection(task.folder, task.labels, task.channels, compared, ignored)
 
 
 def _lost(job: CaseJob) -> CaseFacts:

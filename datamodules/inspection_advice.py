@@ -1,6 +1,7 @@
 """Options to train with, as far as a task's folder tells them."""
 
 import math
+from collections import Counter
 
 from datamodules.inspection import Inspection
 from datamodules.inspection_picture import CT_WINDOW_HU, is_ct
@@ -27,12 +28,7 @@ def known_task(inspection: Inspection) -> TaskFacts | None:
 def window_options(inspection: Inspection) -> list[str]:
     """A window for CT: where all channels are named so, or the only one has values as CT has."""
     named = all(name.strip().upper() == "CT" for name in inspection.channels)
-    channels = [
-        channel
-        for case in inspection.usable
-        if case.image is not None
-        for channel in case.image.channels
-    ]
+    channels = [channel for image in inspection.images for channel in image.channels]
     measured = len(inspection.channels) == 1 and all(map(is_ct, channels))
     if not (named or measured):
         return []
@@ -53,9 +49,28 @@ def size_options(inspection: Inspection, configured: tuple[int, int] | None) -> 
     return ["--data.size", size_text(inspection.size)]
 
 
+def orientation_options(inspection: Inspection) -> tuple[list[str], list[str]]:
+    """What axes that differ need, as options and as sentences."""
+    axes = Counter(image.orientation for image in inspection.images)
+    if len(axes) <= 1:
+        return [], []
+    found = ", ".join(f"{name} in {count}" for name, count in axes.most_common())
+    if inspection.orientation == "canonical":
+        note = (
+            f"Axes point to different sides ({found}): --data.orientation canonical turns all "
+            "volumes alike."
+        )
+        return ["--data.orientation", "canonical"], [note]
+    note = (
+        f"Axes point to different sides ({found}), and volumes without a usable affine cannot be "
+        "turned alike: mend those, then add --data.orientation canonical."
+    )
+    return [], [note]
+
+
 def split_options(inspection: Inspection) -> tuple[list[str], list[str]]:
     """What fewer different images than folds need, as options and as sentences."""
-    images = {case.image.sha256 for case in inspection.usable if case.image is not None}
+    images = {image.sha256 for image in inspection.images}
     if len(images) >= FOLDS:
         return [], []
     note = (

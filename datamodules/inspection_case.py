@@ -196,9 +196,7 @@ def _intensity_problems(channel: ChannelFacts, at: str) -> list[Problem]:
     return found
 
 
-def _label_facts(
-    opened: OpenedVolume, job: CaseJob, problems: list[Problem]
-) -> LabelFacts | None:
+def _label_facts(opened: OpenedVolume, job: CaseJob, problems: list[Problem]) -> LabelFacts | None:
     """Facts of a label map, where it has the axes and numbers of one."""
     voxels = opened.voxels
     if not _is_real(opened, "label map", problems) or voxels.ndim != _AXES:
@@ -213,7 +211,7 @@ def _label_facts(
         values, numbers = np.unique(frame[is_whole], return_counts=True)
         counts.update(dict(zip(map(int, values), map(int, numbers), strict=True)))
         strange += int(np.count_nonzero(~is_whole))
-        foreground = (frame != 0) & (frame != job.ignored) & np.isfinite(frame)
+        foreground = (frame != 0) & (frame != (job.ignored or 0)) & np.isfinite(frame)
         areas.append(int(np.count_nonzero(foreground)))
         if areas[-1]:
             touched |= _touched(foreground, index, voxels.shape[-1])

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.nifti_file import is_usable
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -65,6 +67,13 @@ class ImageFacts:
     sha256: str = ""
 
     @property
+    def is_left_handed(self) -> bool | None:
+        """Whether the axes mirror the volume; None where the affine does not say."""
+        if not is_usable(self.affine):
+            return None
+        return float(np.linalg.det(self.affine[:3, :3])) < 0
+
+    @property
     def voxel_ml(self) -> float:
         """Volume of a voxel in millilitres; NaN where the affine is not finite."""
         if not np.isfinite(self.affine).all():
@@ -77,7 +86,7 @@ class LabelFacts:
     """A label map.
 
     Attributes:
-        shape: As stored.
+        shape: Lengths ``(X, Y, Z)`` in voxels.
         dtype: Type of the stored numbers.
         voxels: Number of voxels by value, for whole numbers.
         strange: Number of voxels that are no whole number, NaN and infinite ones among them.

@@ -26,12 +26,13 @@ def compare_cases(
 
     Args:
         cases: All cases of a task.
-        labels: Value and name of each label but the background.
+        labels: Value and name of each label but the background and one to be ignored.
     """
     found: list[list[Problem]] = [[] for _ in cases]
     _add_far(cases, found, "intensities far from the others", _ranges)
     _add_far(cases, found, "spacing far from the others", _spacings)
     _add_far(cases, found, "shape far from the others", _lengths)
+    _add_mirrored(cases, found)
     _add_missing_labels(cases, found, labels)
     _add_same_images(cases, found)
     return tuple(
@@ -94,6 +95,26 @@ def _spacings(case: CaseFacts) -> Iterator[tuple[str, str, float]]:
 def _lengths(case: CaseFacts) -> Iterator[tuple[str, str, float]]:
     for axis, value in enumerate(() if case.image is None else case.image.shape[:_AXES], start=1):
         yield f"length of axis {axis}", f"{value} voxels", value
+
+
+def _add_mirrored(cases: Sequence[CaseFacts], found: list[list[Problem]]) -> None:
+    """A task may be left-handed throughout; what few cases of it are is told."""
+    hands: dict[bool, list[int]] = {True: [], False: []}
+    for index, case in enumerate(cases):
+        hand = None if case.image is None else case.image.is_left_handed
+        if hand is not None:
+            hands[hand].append(index)
+    is_left = len(hands[True]) <= len(hands[False])
+    few, many = hands[is_left], hands[not is_left]
+    name, other = ("left", "right") if is_left else ("right", "left")
+    for index in few:
+        image = cases[index].image
+        if image is not None:
+            reason = (
+                f"axes point to {image.orientation}, which mirrors the volume beside {len(many)} "
+                f"{other}-handed ones"
+            )
+            found[index].append(Problem(f"{name}-handed affine", reason))
 
 
 def _add_missing_labels(

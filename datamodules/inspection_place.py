@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.inspection_facts import ImageFacts, Problem
-from datamodules.nifti_file import corner_distance, is_usable, orientation
+from datamodules.nifti_file import corner_distance, is_usable
 from datamodules.volumes import FARTHEST_CORNER
 
 _MOST_DEGREES = 1.0
@@ -22,9 +22,6 @@ def affine_problems(affine: NDArray[np.float64]) -> list[Problem]:
     if not is_usable(affine):
         return [Problem("no usable affine", "the affine is not finite, or flattens the volume")]
     found = []
-    if np.linalg.det(matrix) < 0:
-        reason = f"axes point to {orientation(affine)}, which mirrors the volume"
-        found.append(Problem("left-handed affine", reason))
     cosines = np.abs(matrix / np.linalg.norm(matrix, axis=0)).max(axis=0)
     degrees = float(np.degrees(np.arccos(np.clip(cosines.min(), 0, 1))))
     if degrees > _MOST_DEGREES:

@@ -72,14 +72,17 @@ def summary_rows(inspection: Inspection) -> list[tuple[str, str]]:
     ]
     for value, name in inspection.labels:
         having = sum(value in label.voxels for label in labels)
-        rows.append((f"label {value}", f"{name}: in {having} of {len(labels)} label maps"))
+        note = ", counts as no foreground" if value == inspection.ignored else ""
+        rows.append((f"label {value}", f"{name}: in {having} of {len(labels)} label maps{note}"))
     if images:
         shapes = [image.shape[:_AXES] for image in images if len(image.shape) >= _AXES]
         rows.append(("shapes", " x ".join(_range(axis) for axis in zip(*shapes, strict=True))))
         spacings = zip(*(image.spacing_mm for image in images), strict=True)
         rows.append(("spacings", " x ".join(_range(axis) for axis in spacings) + " mm"))
         axes = Counter(image.orientation for image in images).most_common()
-        rows.append(("axes", ", ".join(f"{name} in {count}" for name, count in axes)))
+        hands = {image.is_left_handed for image in images} - {None}
+        note = "; left-handed, as dcm2niix mostly writes them" if hands == {True} else ""
+        rows.append(("axes", ", ".join(f"{name} in {count}" for name, count in axes) + note))
     if labels:
         slices = [area for label in labels for area in label.frame_areas]
         empty = sum(area == 0 for area in slices) / len(slices)
@@ -93,7 +96,8 @@ def summary_rows(inspection: Inspection) -> list[tuple[str, str]]:
             )
         )
     if inspection.size is not None:
-        rows.append(("--data.size", f"{size_text(inspection.size)} holds all slices"))
+        turned = ", turned to canonical axes" if inspection.orientation == "canonical" else ""
+        rows.append(("--data.size", f"{size_text(inspection.size)} holds all slices{turned}"))
     return [(name, printable(text)) for name, text in rows]
 
 

@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datamodules.inspected import clean_pair, clean_task, image_of, label_of, save
+from tests.datamodules.inspected import AFFINE, clean_pair, clean_task, image_of, label_of, save
 from tests.datamodules.nnunet_raw import as_nnunet
 from tests.datamodules.tiny import edit_json
 from tests.places import ROOT, Place
 
+FLIPPED = np.diag([1.0, -1.0, 1.0, 1.0])  # the second axis
 ODD = "[red]odd[/red] \x1b[31m"
 
 
@@ -112,6 +113,24 @@ def test_a_known_task_is_trained_with_its_configuration(
     place = ["--data.root", str(task.parent), "--data.task", name]
     assert command[3:] == [*place, "--data.size", "[16,16]"]
     assert (ROOT / command[2]).is_file()
+
+
+def test_axes_that_differ_are_turned_alike(
+    tmp_path: Path, task: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The size that is suggested holds the slices once they are turned."""
+    image, label = clean_pair(0)
+    for path, voxels in ((image_of(task, 0), image), (label_of(task, 0), label)):
+        save(path, voxels.transpose(2, 1, 0)[:, ::-1], AFFINE[:, [2, 1, 0, 3]] @ FLIPPED)
+    place = Place(tmp_path)
+    assert inspect(place, task) == 0
+    printed = capsys.readouterr().out
+    assert "RAS in 5, SPR in 1" in printed
+    command = suggested(printed)
+    assert command[-2:] == ["--data.orientation", "canonical"]
+    assert "--data.orientation canonical turns all volumes alike." in printed
+    small = ["--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu", "--data.cache_dir"]
+    assert place.run(*command, *small, str(tmp_path / "cache")) == 0
 
 
 def test_a_folder_of_nnunet_is_shown_and_trained_on(

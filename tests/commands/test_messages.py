@@ -28,6 +28,10 @@ def message_of(arguments: list[str]) -> str:
     parser.add_argument("--limit", type=int | float | None, default=None)
     parser.add_argument("--weights", type=list[float] | Literal["even", "rare"] | None)
     parser.add_argument("--on", type=bool, default=False)
+    parser.add_argument("--window", type=tuple[float, float] | None)
+    parser.add_argument("--kernel", type=tuple[int, int, int] | float | None)
+    parser.add_argument("--pair", type=tuple[str, int] | None)
+    parser.add_argument("--size", type=tuple[int, int], default=(64, 64))
     with pytest.raises(SaidError) as raised:
         parser.parse_args(arguments)
     return parser_message(str(raised.value), ["--epochs", "--rate", "--limit", "--on"])
@@ -45,6 +49,19 @@ def message_of(arguments: list[str]) -> str:
             ["--weights", "rarest"],
             ["--weights", "rarest", "a list, each a number or one of 'even', 'rare' or null"],
         ),
+        (
+            ["--window", "1.0"],
+            ["--window: found 1.0, expected two numbers such as [1.0,2.0], or null"],
+        ),
+        (["--window", "[1,1,1]"], ["found [1, 1, 1], expected two numbers such as [1.0,2.0], or"]),
+        (
+            ["--kernel", "[3]"],
+            ["expected three whole numbers such as [1,2,3], or a number, or null"],
+        ),
+        (["--pair", "one"], ["found one, expected [a text, a whole number] or null"]),
+        (["--size", "64"], ["--size: found 64, expected values in brackets, such as [64,64]"]),
+        (["--size", "[8,8,8]"], ["--size: found [8, 8, 8], expected 2 values"]),
+        (["--size", "[a,8]"], ["--size: found a, expected a whole number"]),
         (["--epoch", "3"], ["--epoch", "did you mean --epochs?"]),
         (["--wholly_else", "3"], ["--wholly_else", "unknown option"]),
     ],

@@ -120,7 +120,10 @@ KINDS: dict[str, tuple[Files, str]] = {
     "broken_label": (label_as(with_value(0.5)), r"does not declare: 0\.5 \(1 voxels\)"),
     "nan_label": (label_as(with_value(np.nan)), r"does not declare: nan \(1 voxels\)"),
     "short_label": (label_as(lambda label: label[..., 1:]), r"a label map of shape \(12, 16, 5\)"),
-    "deep_label": (label_as(lambda label: label[..., None]), r"of shape \(12, 16, 6, 1\)"),
+    "deep_label": (
+        label_as(lambda label: np.stack([label, label], -1)),
+        r"of shape \(12, 16, 6, 2\)",
+    ),
     "turned_label": (turned_label, "voxel edges away from where that of"),
     "cut": (lambda case: case.image.write_bytes(case.image.read_bytes()[:-40]), "EOFError"),
     "checksum": (lambda case: flip_checksum(case.label), "CRC check failed"),

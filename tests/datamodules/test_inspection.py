@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from datamodules.datamodule import DecathlonDataModule
+from datamodules.inspection_table import summary_rows
 from tests.datamodules.inspected import (
     AFFINE,
     clean_pair,
@@ -22,6 +23,8 @@ from tests.datamodules.inspected import (
     save,
     trained_on,
 )
+from tests.datamodules.nnunet_raw import as_nnunet
+from tests.datamodules.tiny import edit_json
 
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 SPOILED = 2  # the case that is spoiled
@@ -121,8 +124,8 @@ BLOCKING = {
         r"label map has shape \(12, 15, 6\), image \(12, 16, 6\)",
     ),
     "image and label differ in shape ": (
-        spoil_label(lambda label: label[..., None]),
-        r"label map has shape \(12, 16, 6, 1\), image \(12, 16, 6\)",
+        spoil_label(lambda label: np.stack([label, label], -1)),
+        r"label map has shape \(12, 16, 6, 2\), image \(12, 16, 6\)",
     ),
     "image and label differ in affine ": (
         affines(AFFINE, shifted(0.5)),
@@ -281,3 +284,47 @@ def test_the_source_is_left_as_it_is(tmp_path: Path) -> None:
     inspect(folder, pictures=3)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert os.listdir(tmp_path) == [folder.name]  # noqa: PTH208
+
+
+def test_a_label_map_with_a_trailing_axis_is_one_without(tmp_path: Path) -> None:
+    folder = clean_task(tmp_path)
+    before = inspect(folder, pictures=3)
+    label = clean_pair(SPOILED)[1]
+    save(label_of(folder, SPOILED), label[..., np.newaxis])
+    after = inspect(folder, pictures=3)
+    assert [case.problems for case in after.cases] == [()] * 6
+    assert after.cases[SPOILED].label == before.cases[SPOILED].label
+    one, other = before.cases[SPOILED].picture, after.cases[SPOILED].picture
+    assert one is not None
+    assert other is not None
+    assert one.slice_index == other.slice_index
+    np.testing.assert_array_equal(one.marks, other.marks)
+    assert trained_on(folder, tmp_path)
+
+
+def test_a_label_that_is_ignored_is_no_foreground(tmp_path: Path) -> None:
+    folder = as_nnunet(clean_task(tmp_path))
+    edit_json(folder, labels={"background": 0, "front": 1, "back": 2, "ignore": 3})
+    label = clean_pair(1)[1]
+    counted = inspect(folder)
+    label[0], label[..., -1], label[5, 5, 2] = 3, 3, 3
+    save(folder / "labelsTr/case_1.nii.gz", label)
+    save(folder / "labelsTr/case_4.nii.gz", np.full_like(label, 3))
+    found = inspect(folder, pictures=6)
+    assert found.ignored == 3
+    facts = found.cases[1].label
+    assert facts is not None
+    marked = (label == 1) | (label == 2)
+    assert facts.frame_areas == tuple(marked.sum(axis=(0, 1)))
+    assert facts.voxels[3] == (label == 3).sum()
+    assert facts.touched == ()
+    assert {case.name: kinds(case) for case in found.cases if case.problems} == {
+        "case_4": {"empty label"}
+    }
+    assert found.cases[0].label == counted.cases[0].label
+    rows = dict(summary_rows(found))
+    assert rows["label 3"] == "ignore: in 2 of 6 label maps, counts as no foreground"
+    assert rows["foreground"].startswith("0.00% to ")
+    picture = found.cases[1].picture
+    assert picture is not None
+    assert picture.slice_index == int(np.argmax(marked.sum(axis=(0, 1))))

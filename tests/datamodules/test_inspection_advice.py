@@ -7,11 +7,21 @@ import pytest
 
 from datamodules.inspection_advice import (
     known_task,
+    orientation_options,
     size_options,
     split_options,
     window_options,
 )
-from tests.datamodules.inspected import clean_pair, clean_task, image_of, inspect, label_of, save
+from tests.datamodules.inspected import (
+    AFFINE,
+    clean_pair,
+    clean_task,
+    image_of,
+    inspect,
+    label_of,
+    save,
+)
+from tests.datamodules.test_inspection import set_rows
 from tests.datamodules.tiny import edit_json
 
 
@@ -89,3 +99,25 @@ def test_different_images_are_counted_and_not_cases(tmp_path: Path) -> None:
     options, (note,) = split_options(inspect(folder))
     assert options == ["--data.split", "overlap"]
     assert note.startswith("4 different images can be used, fewer than the 5")
+
+
+def test_axes_that_differ_are_turned_alike(tmp_path: Path) -> None:
+    folder = clean_task(tmp_path)
+    assert orientation_options(inspect(folder)) == ([], [])
+    image, label = clean_pair(1)
+    save(image_of(folder, 1), image, AFFINE[:, [1, 0, 2, 3]])
+    save(label_of(folder, 1), label, AFFINE[:, [1, 0, 2, 3]])
+    options, (note,) = orientation_options(inspect(folder))
+    assert options == ["--data.orientation", "canonical"]
+    assert note.startswith("Axes point to different sides (RAS in 5, ARS in 1): --data.orientation")
+    # One that cannot be turned would stop the training.
+    set_rows(*[np.nan] * 12)(folder)
+    found = inspect(folder)
+    assert len(found.usable) == 6
+    options, (note,) = orientation_options(found)
+    assert options == []
+    assert "(RAS in 4, ARS in 1, ??? in 1)" in note
+    # One that is not used anyway has no say.
+    label_of(folder, 1).unlink()
+    label_of(folder, 2).unlink()
+    assert orientation_options(inspect(folder)) == ([], [])

@@ -27,6 +27,8 @@ from tests.datamodules.inspected import (
 )
 from tests.datamodules.tiny import edit_json
 
+LEFT_HANDED = AFFINE * [[-1], [1], [1], [1]]
+
 
 def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
@@ -148,7 +150,7 @@ def test_the_summary_tells_of_the_whole_task(tmp_path: Path) -> None:
     low, high = min(shares), max(shares)
     assert rows["foreground"].startswith(f"{low:.2%} to {high:.2%} of the voxels of a case")
     assert rows["foreground"].endswith(f"median {np.median(shares):.2%}")
-    assert rows["--data.size"] == "[24,24] holds all slices"
+    assert rows["--data.size"] == "[24,24] holds all slices, turned to canonical axes"
     assert found.size == (24, 24)
 
 
@@ -177,3 +179,44 @@ def test_a_label_named_as_a_column_has_its_own(tmp_path: Path) -> None:
     label = clean_pair(0)[1]
     assert float(first["share_foreground"]) == pytest.approx((label == 1).mean())
     assert float(first["foreground_share"]) == pytest.approx((label > 0).mean())
+
+
+def test_a_task_that_is_left_handed_throughout_is_no_cause_for_suspicion(tmp_path: Path) -> None:
+    folder = clean_task(tmp_path)
+    for index in range(6):
+        image, label = clean_pair(index)
+        save(image_of(folder, index), image, LEFT_HANDED)
+        save(label_of(folder, index), label, LEFT_HANDED)
+    found = inspect(folder)
+    assert not [problem for case in found.cases for problem in case.problems]
+    rows = dict(summary_rows(found))
+    assert rows["axes"] == "LAS in 6; left-handed, as dcm2niix mostly writes them"
+    assert rows["--data.size"] == "[16,16] holds all slices"
+    image, label = clean_pair(2)
+    save(image_of(folder, 2), image)
+    save(label_of(folder, 2), label)
+    mixed = inspect(folder)
+    assert dict(summary_rows(mixed))["axes"] == "LAS in 5, RAS in 1"
+    assert problem_lines(mixed, blocks=False, most=None) == [
+        "right-handed affine (1 case)",
+        "  case_2: axes point to RAS, which mirrors the volume beside 5 left-handed ones",
+    ]
+
+
+def test_the_size_holds_slices_that_are_turned(tmp_path: Path) -> None:
+    """Of volumes of 12 x 16 x 6 voxels, one has its depth first: then it has slices of 16 x 6."""
+    folder = clean_task(tmp_path)
+    assert inspect(folder).size == (16, 16)
+    for index in range(5):
+        image, label = clean_pair(index)
+        turned = AFFINE[:, [2, 0, 1, 3]]
+        save(image_of(folder, index), image, turned)
+        save(label_of(folder, index), label, turned)
+    found = inspect(folder)
+    assert dict(summary_rows(found))["axes"] == "SRA in 5, RAS in 1"
+    # Rows and columns are axes 2 and 3 of five volumes, and 1 and 2 of the last.
+    assert found.size == (16, 16)
+    image, label = clean_pair(5)
+    save(image_of(folder, 5), image[:, :8], turned @ np.diag([-1, 1, 1, 1]))
+    save(label_of(folder, 5), label[:, :8], turned @ np.diag([-1, 1, 1, 1]))
+    assert inspect(folder).size == (16, 8)

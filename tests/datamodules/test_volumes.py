@@ -44,6 +44,26 @@ def test_labels_and_images_of_any_real_dtype(case: Case, dtype: type[np.generic]
     np.testing.assert_array_equal(read.label, label)
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_a_trailing_axis_of_length_1_is_left_out(tmp_path: Path, ending: str) -> None:
+    """Some programs write it, be it in images, label maps or both."""
+    image, label = volume(0)
+    files = (tmp_path / f"image{ending}", tmp_path / f"label{ending}")
+    case = Case("case", files[:1], files[1])
+    for image_has, label_has in ((False, True), (True, False), (True, True)):
+        write_nifti(files[0], image[..., np.newaxis] if image_has else image)
+        write_nifti(files[1], label[..., np.newaxis] if label_has else label)
+        read = read_volume(case, channels=1, labels=LABELS)
+        np.testing.assert_array_equal(read.image, image[np.newaxis])
+        np.testing.assert_array_equal(read.label, label)
+        assert content_hash(read.label) == content_hash(label)
+    for other in (label[..., np.newaxis, np.newaxis], np.stack([label, label], -1)):
+        write_nifti(files[1], other)
+        with pytest.raises(InputError) as caught:
+            read_volume(case, channels=1, labels=LABELS)
+        assert f"found a label map of shape {other.shape}, " in refusal(caught)
+
+
 def test_scaled_integers_are_read_as_what_they_stand_for(case: Case) -> None:
     stored = volume(0)[0].astype(np.int16)
     image = nibabel.Nifti1Image(stored, np.eye(4))  # type: ignore[no-untyped-call]
@@ -139,7 +159,11 @@ def test_a_gz_with_one_wrong_bit_is_never_read_as_other_voxels(
         np.testing.assert_array_equal(read.image[0], volume(0)[0])
 
 
-@pytest.mark.parametrize("content", [b"", b"no gz at all", gzip.compress(b"no NIfTI at all" * 99)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gz at all", gzip.compress(b"no NIfTI at all" * 99)],
+    ids=["empty", "no gz", "no NIfTI"],
+)
 def test_other_files(case: Case, content: bytes) -> None:
     case.image.write_bytes(content)
     with pytest.raises(InputError) as caught:
