@@ -1,5 +1,6 @@
 """Hands trials to SLURM, for clusters without Ray: an array of jobs, one for each trial."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def submit_to_slurm(
     Raises:
         InputError: If there is no SLURM here.
     """
+    # It would otherwise set up the logging of the whole process, and close what others write to.
+    os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
     import submitit  # noqa: PLC0415
 
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster)

@@ -9,16 +9,19 @@ import pytest
 import torch
 import yaml
 
+import main
 from datamodules.tasks import TASKS
 from robustness.attack import Attack
 from robustness.attribution import METHODS
 from robustness.engine import make_plan
 from robustness.worst_case import ensembles, is_control
+from sweeps.grid import read_sweep
 from tests.places import ROOT, TASK, Place, make_place, with_store
 from tests.robustness.toy import attack_specs, build
 
 CONF = ROOT / "conf"
-FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "default.yaml")
+SWEEPS = sorted((CONF / "sweep").glob("*.yaml"))
+FILES = sorted(set(CONF.rglob("*.yaml")) - {CONF / "default.yaml", *SWEEPS})
 FULL = "robustness/full"
 # Their entries are printed with all settings that they have by default.
 LISTS = {"robustness.attacks", "saliency.methods"}
@@ -257,3 +260,15 @@ def test_every_yaml_runs(path: Path, place: Place, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "Attacks on val" in out
     assert ("Maps: " in out) == (name_of(path) != "saliency/none")
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=[path.stem for path in SWEEPS])
+def test_trials_of_a_sweep_have_options_of_fit(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for trial in read_sweep(path, places=(ROOT,)).trials[:: len(SWEEPS) + 3]:
+        with pytest.raises(SystemExit) as ended:
+            main.main([*trial.arguments, "--print_config"])
+        assert ended.value.code == 0
+        config = yaml.safe_load(capsys.readouterr().out)
+        assert config["model"]["loss"] == dict(trial.options)["model.loss"]
