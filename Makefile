@@ -19,7 +19,7 @@ NO_PYTHON := no Python with venv: found none of 3.11 or newer on the path, expec
 	install it and run make again
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test test-slow test-real browser test-browser lint types check bench lock docker clean
+.PHONY: help install demo ui test test-slow test-real test-postgres browser test-browser lint types check bench lock docker clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ test-slow: $(STAMP) ## Run the tests that train for longer
 
 test-real: $(STAMP) ## Run the tests on the real volumes in the folder SEGSTRESS_DATA
 	$(PYTHON) -m pytest -m "real and not browser and not postgres" -rs
+
+test-postgres: $(STAMP) ## Run the tests that start a PostgreSQL of their own
+	$(PYTHON) -m pytest -m postgres -rs
 
 browser: $(STAMP) ## Install chromium where there is none, for make test-browser
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || apt-get install -y chromium
