@@ -70,17 +70,29 @@ def _run(
     context = multiprocessing.get_context("spawn")
     workers = min(workers, len(indices))
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    others = multiprocessing.active_children()
     futures: dict[Future[Result], int] = {}
     results = {}
     try:
-        with suppress(BrokenProcessPool):
+        try:
             for index in indices:
                 futures[pool.submit(work, items[index])] = index
+        except BrokenProcessPool:
+            pass
+        except OSError:
+            # A pool that breaks while it begins closes the pipes of the processes to come.
+            if not futures:
+                raise
         for future in as_completed(futures):
             with suppress(BrokenProcessPool):
                 results[futures[future]] = future.result()
                 advance()
     finally:
+        if len(results) < len(indices):
+            # Of a pool that broke while it began, a process can be left that waits for its work
+            # for good, and shutdown for it.
+            for child in set(multiprocessing.active_children()) - set(others):
+                child.kill()
         pool.shutdown(cancel_futures=True)
     return results
 
