@@ -59,6 +59,8 @@ WAYS = {
     ),
 }
 
+LONG = {"left atrium"}  # minutes on two cores; `make test-real` has it
+
 
 @pytest.fixture
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
@@ -77,7 +79,10 @@ def few_cases(source: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param(way, marks=pytest.mark.slow if way in LONG else ()) for way in WAYS],
+)
 def test_a_real_task_is_trained_attacked_and_predicted(
     way: str, place: Place, real_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
