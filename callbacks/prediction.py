@@ -19,8 +19,8 @@ from callbacks.predicted_case import SCORES, label_names, write_case
 from callbacks.progress import say
 from callbacks.run_state import run_logger
 from datamodules.datamodule import DecathlonDataModule
-from datamodules.original_grid import write_whole
 from datamodules.output_folder import writing_to
+from datamodules.whole_file import write_whole
 from errors import InputError
 from tracking.environment import git_revision
 from tracking.store import runs_dir

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 def _write(inspection: "Inspection", folder: Path) -> list[Path]:
     """Write the table and the sheet; a sheet of an earlier call goes where there is none now."""
     from datamodules.inspection_table import csv_text  # noqa: PLC0415
-    from datamodules.original_grid import write_whole  # noqa: PLC0415
+    from datamodules.whole_file import write_whole  # noqa: PLC0415
 
     tiles = [(case.name, case.picture) for case in inspection.cases if case.picture is not None]
     table, sheet = folder / TABLE_FILE, folder / SHEET_FILE

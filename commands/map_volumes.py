@@ -19,10 +19,11 @@ from commands.map_trust import stored_marks
 from commands.stored_networks import RestoredCheckpoint
 from datamodules.datamodule import SPLITS, DecathlonDataModule
 from datamodules.decathlon import Case
-from datamodules.original_grid import write_volume, write_whole
+from datamodules.original_grid import write_volume
 from datamodules.output_folder import writing_to
 from datamodules.safe_name import safe_name
 from datamodules.slice_grid import SliceGrid
+from datamodules.whole_file import write_whole
 from datamodules.wrong_input import unknown_name, wrong_input
 from errors import InputError
 from lightning_module.module import SegmentationModule

@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation, Recipe
 from datamodules.batch import Batch
-from datamodules.case_areas import class_areas, foreground_ml, largest_slice
+from datamodules.case_areas import class_areas, largest_slice
 from datamodules.case_weights import read_case_weights
-from datamodules.dataset_json import slug
+from datamodules.classes import choose_classes
+from datamodules.dealing import Dealing
 from datamodules.decathlon import read_task
 from datamodules.fingerprint import data_fingerprint, split_fingerprint
 from datamodules.groups import read_case_groups
@@ -20,7 +21,7 @@ from datamodules.intensities import check_intensities
 from datamodules.numbers_given import check_above_zero, check_numbers, check_share
 from datamodules.sampling import OrderedSampler, ShuffledSampler, process_position
 from datamodules.slice_grid import Larger, Orientation
-from datamodules.slices import SliceDataset, keep_batch
+from datamodules.slices import SliceDataset, frame_offsets, keep_batch
 from datamodules.slicing import StoreSettings, check_slicing
 from datamodules.splits import (
     FOLDS,
@@ -28,8 +29,6 @@ from datamodules.splits import (
     Split,
     SplitKind,
     check_fold,
-    overlapping_split,
-    split_cases,
 )
 from datamodules.store import OnError, SliceStore, default_cache_dir, open_store
 from datamodules.wrong_input import wrong_input
@@ -145,11 +144,8 @@ class DecathlonDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
-        self.fold = fold
-        self.folds = folds
-        self.split_seed = split_seed
         self.overlap = split == OVERLAP
-        self.stratify = stratify
+        self.dealing = Dealing(fold, folds, split_seed, self.overlap, stratify)
         self.groups = None if groups is None else Path(groups).expanduser()
         self.on_error: OnError = on_error
         self.neighbours = neighbours
@@ -167,17 +163,10 @@ class DecathlonDataModule(LightningDataModule):
         )
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.task = read_task(Path(root).expanduser(), task)
-        without = ignore_label or self.task.ignored
-        self.ignored = (
-            None if without is None else self.task.value_of(without, "--data.ignore_label")
-        )
-        chosen = self.task.select(labels, without=self.ignored)
-        values = [value for value, _ in chosen]
-        self.class_labels = [values] if merge_labels else [[value] for value in values]
-        self.class_names: tuple[str, ...] = (
-            ("foreground",) if merge_labels else tuple(slug(name, value) for value, name in chosen)
-        )
-        self._labels = [value for values in self.class_labels for value in values]
+        self.classes = choose_classes(self.task, labels, merge=merge_labels, ignore=ignore_label)
+        self.class_names = self.classes.names
+        self.class_labels = self.classes.labels
+        self.ignored = self.classes.ignored
         self.in_channels = len(self.task.channels) * (2 * neighbours + 1)
         self.case_weights = None if case_weights is None else Path(case_weights).expanduser()
         self._weights: dict[str, float] | None = None
@@ -187,10 +176,9 @@ class DecathlonDataModule(LightningDataModule):
     @property
     def channel_names(self) -> tuple[str, ...]:
         """What the channels of an image are, such as ``MRI`` and ``MRI, frame -1``."""
-        frames = [0, *(side * step for step in range(1, self.neighbours + 1) for side in (-1, 1))]
         return tuple(
             f"{name}, frame {frame:+d}" if frame else name
-            for frame in frames
+            for frame in frame_offsets(self.neighbours)
             for name in self.task.channels
         )
 
@@ -239,7 +227,8 @@ class DecathlonDataModule(LightningDataModule):
             message = f"split is {split!r}, expected one of {', '.join(SPLITS)}"
             raise ValueError(message)
         if self._split is None:
-            self._split = self._new_split()
+            groups = None if self.groups is None else read_case_groups(self.groups, self._names())
+            self._split = self.dealing.split(self.store, self.classes.values, groups)
         cases: tuple[str, ...] = getattr(self._split, split)
         return cases
 
@@ -275,7 +264,7 @@ class DecathlonDataModule(LightningDataModule):
             Case and index of its slice; of equal areas the lowest index.
         """
         return tuple(
-            (case, largest_slice(self.store.records[case], self._labels))
+            (case, largest_slice(self.store.records[case], self.classes.values))
             for case in self.split_cases(split)[:count]
         )
 
@@ -344,33 +333,6 @@ class DecathlonDataModule(LightningDataModule):
             KeyError: If there is no such case.
         """
         return self._dataset_of((case,))
-
-    def _new_split(self) -> Split:
-        records = self.store.records
-        images = {name: record.image_sha256 for name, record in records.items()}
-        if self.overlap:
-            return overlapping_split(images)
-        if not self.stratify:
-            # What is left out keeps its place: mended, it moves no other case to another fold.
-            images = {one.name: one.name for one in self.store.broken} | images
-        split = split_cases(
-            images,
-            fold=self.fold,
-            split_seed=self.split_seed,
-            folds=self.folds,
-            groups=None if self.groups is None else read_case_groups(self.groups, self._names()),
-            volumes=foreground_ml(records, self._labels) if self.stratify else None,
-        )
-        split = split.only(records)
-        empty = [name for name in SPLITS if not getattr(split, name)]
-        if empty:
-            raise wrong_input(
-                at="--data.on_error skip",
-                found=f"no case left to {empty[0]}",
-                expected="one in each split",
-                do="mend the cases that were left out, or set another --data.fold",
-            )
-        return split
 
     def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
         dataset = self._dataset(split)

@@ -16,7 +16,7 @@ from datamodules.decathlon import Task, read_task
 from datamodules.download_http import Patience, download
 from datamodules.download_part import md5_of
 from datamodules.download_progress import notices, progress
-from datamodules.store_build import sync_folder
+from datamodules.whole_file import sync_folder
 from datamodules.wrong_input import wrong_input
 from errors import InputError
 

@@ -1,12 +1,13 @@
 """A volume as a NIfTI file that lies where its source lies."""
 
 import gzip
-import os
 from pathlib import Path
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
+
+from datamodules.whole_file import write_whole
 
 # Where voxels lie. They are copied bit by bit, since setting an affine would round it, and would
 # change the codes; nothing else is, for headers can hold names of people.
@@ -55,24 +56,3 @@ def write_volume(
     # Without an affine of its own, the image keeps the header's.
     content = type(image)(voxels, None, header).to_bytes()
     write_whole(path, gzip.compress(content, mtime=0))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it: there is never half of one.
-
-    Args:
-        path: The file, in a folder that exists.
-        content: What it holds.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -44,8 +44,7 @@ class SliceDataset(Dataset[Batch]):
         self.ignored = ignored
         self.weights = weights
         self.augmentation = augmentation
-        # The slice itself comes first: channel 0 is the same picture with and without neighbours.
-        self._offsets = [0, *(side * step for step in range(1, neighbours + 1) for side in (-1, 1))]
+        self._offsets = frame_offsets(neighbours)
         records = [store.records[case] for case in self.cases]
         counts = [record.slices for record in records]
         self._case_of = np.repeat(np.arange(len(counts)), counts)
@@ -113,6 +112,17 @@ class SliceDataset(Dataset[Batch]):
                 marked |= label == value
             mask[:, channel] = marked
         return mask
+
+
+def frame_offsets(neighbours: int) -> list[int]:
+    """The frames that are channels of a slice, counted from its own.
+
+    The slice itself comes first: channel 0 is the same picture with and without neighbours.
+
+    Args:
+        neighbours: How many there are on each side.
+    """
+    return [0, *(side * step for step in range(1, neighbours + 1) for side in (-1, 1))]
 
 
 def keep_batch(batch: Any) -> Any:  # noqa: ANN401 - the loader's type for it expects a list

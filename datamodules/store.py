@@ -17,8 +17,9 @@ from rich.console import Console
 
 from datamodules.manifest import CaseRecord, case_key, load_record, store_name
 from datamodules.slicing import StoreSettings
-from datamodules.store_build import PARTIAL, CaseJob, build_cases, sync_folder
+from datamodules.store_build import CaseJob, build_cases
 from datamodules.task import BrokenCase, Task
+from datamodules.whole_file import PARTIAL, sync_folder
 from datamodules.wrong_input import listed, wrong_input
 from errors import InputError
 

@@ -4,31 +4,28 @@ A case is whole once its record is there, which is written last: whatever ends a
 goes on with the cases that are missing.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.lib import format as npy_format
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
 from datamodules.manifest import CaseRecord, dump_record, record_file
 from datamodules.nifti_file import is_usable
-from datamodules.original_grid import write_whole
 from datamodules.preprocessing import fitting_size, image_frames, label_frames
 from datamodules.slice_grid import SliceGrid
 from datamodules.slicing import StoreSettings
 from datamodules.task import BrokenCase, Case
 from datamodules.volumes import Header, content_hash, read_header, read_volume
+from datamodules.whole_file import ArrayFile, write_whole
 from datamodules.workers import available_cores, run_apart
 from datamodules.wrong_input import wrong_input
 from errors import InputError
 
-PARTIAL = ".partial"
 # A process takes about a second to begin: less than it takes to prepare so many voxels.
 _VOXELS_PER_PROCESS = 16_000_000
 _MEGABYTE = 1_000_000
@@ -146,12 +143,12 @@ def build_case(job: CaseJob) -> CaseRecord | BrokenCase:
         return BrokenCase(job.case.name, str(wrong))
     image_file, label_file = (f"{job.key}_{kind}.npy" for kind in ("image", "label"))
     shape = (grid.slices, job.channels, *grid.size)
-    with _ArrayFile(job.folder / image_file, shape, np.float32) as file:
+    with ArrayFile(job.folder / image_file, shape, np.float32) as file:
         file.write(first)
         for slices in frames:
             file.write(slices)
     areas: dict[int, list[int]] = {value: [] for value in job.labels}
-    with _ArrayFile(job.folder / label_file, (grid.slices, *grid.size), np.uint8) as file:
+    with ArrayFile(job.folder / label_file, (grid.slices, *grid.size), np.uint8) as file:
         for labels in label_frames(volume.label, grid):
             file.write(labels)
             for value in job.labels:
@@ -180,15 +177,6 @@ def needed_bytes(headers: Sequence[tuple[CaseJob, Header, SliceGrid]]) -> int:
         grid.slices * grid.size[0] * grid.size[1] * (4 * job.channels + 1)
         for job, _, grid in headers
     )
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to the disk, so that a rename outlives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _headers(
@@ -249,45 +237,3 @@ def _pixel_ml(affine: NDArray[np.float64], grid: SliceGrid) -> float:
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     (rows, columns), (fine_rows, fine_columns) = grid.stored_plane, grid.plane
     return voxel_ml * rows * columns / (fine_rows * fine_columns)
-
-
-class _ArrayFile:
-    """An ``.npy`` file written piece by piece beside its place, and renamed when it is whole.
-
-    Plain writes: a full disk is then an error and not a signal, and a run that has the file of the
-    same name mapped keeps what it has. What is zero throughout takes no room on disks that know
-    holes in files.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        self._path = path
-        # Two builders of one case, one of them left over from a run that was killed, stay apart.
-        self._partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-        self._file = self._partial.open("wb")
-        header = npy_format.header_data_from_array_1_0(np.empty(0, dtype))
-        npy_format.write_array_header_1_0(self._file, {**header, "shape": shape})
-
-    def __enter__(self) -> "_ArrayFile":
-        return self
-
-    def write(self, piece: NDArray[np.generic]) -> None:
-        """Add values in C order."""
-        if piece.any():
-            self._file.write(np.ascontiguousarray(piece).data)
-        else:
-            self._file.seek(piece.nbytes, os.SEEK_CUR)
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            if kind is None:
-                self._file.truncate(self._file.tell())
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._file.close()
-                self._partial.replace(self._path)
-        finally:
-            try:
-                # On a full disk it fails once more, over what is still to be written.
-                self._file.close()
-            finally:
-                self._partial.unlink(missing_ok=True)

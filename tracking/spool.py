@@ -1,7 +1,6 @@
 """What a run writes waits here, in order and on disk, until its store has it."""
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from datamodules.whole_file import PARTIAL, write_whole
 from tracking.store import runs_dir, sqlite_path
 
 _ENDING = ".entry"
@@ -115,7 +115,7 @@ class Spool:
 
     def tidy(self) -> None:
         """Drop what killed processes left half-written long ago."""
-        for left in self.folder.glob("*.partial"):
+        for left in self.folder.glob(f"*{PARTIAL}"):
             try:
                 if time.time() - left.stat().st_mtime > _ABANDONED_AFTER_S:
                     left.unlink()
@@ -128,15 +128,7 @@ class Spool:
         return self._last
 
     def _write(self, path: Path, content: bytes) -> None:
-        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, content)
         # The folder is not flushed: it would double the cost, and what a power cut takes here the
         # checkpoint still has.
 

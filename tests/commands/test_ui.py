@@ -97,7 +97,6 @@ def test_it_serves_until_it_is_interrupted(place: Place, new_logger: NewLogger) 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="names a browser by a shell script")
 def test_a_browser_opens_on_the_first_dashboard(place: Place, new_logger: NewLogger) -> None:
     logger = new_logger()
     logger.log_metrics({"val/dice": 0.5})

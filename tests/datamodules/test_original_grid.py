@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datamodules.original_grid import write_volume, write_whole
-from tests.datamodules.tiny import start_python
+from datamodules.original_grid import write_volume
 
 
 def tilted(*, shift: float = 0.0) -> NDArray[np.float64]:
@@ -110,35 +109,3 @@ def test_a_volume_of_another_shape_is_refused(shape: tuple[int, ...], tmp_path: 
             tmp_path / "map.nii.gz", np.zeros(shape), tmp_path / "source.nii", description=""
         )
     assert not (tmp_path / "map.nii.gz").exists()
-
-
-def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
-    """Another process writes two texts in turn over each other."""
-    path, length = tmp_path / "file", 4_000_000
-    code = (
-        "import sys; from pathlib import Path; from datamodules.original_grid import write_whole\n"
-        "while True:\n"
-        "    for letter in (b'a', b'b'):\n"
-        f"        write_whole(Path(sys.argv[1]), letter * {length})\n"
-    )
-    write_whole(path, b"a" * length)
-    writer = start_python(code, path)
-    seen: list[bytes] = []
-    try:
-        while len(set(seen)) < 2 or len(seen) < 100:
-            assert writer.poll() is None
-            content = path.read_bytes()
-            assert len(content) == length
-            seen.append(content[:1])
-            assert content == content[:1] * length
-    finally:
-        writer.kill()
-        writer.communicate()
-    assert path.read_bytes() in {b"a" * length, b"b" * length}
-
-
-def test_a_file_that_cannot_be_put_in_its_place_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(IsADirectoryError):
-        write_whole(tmp_path / "taken", b"content")
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
