@@ -199,19 +199,25 @@ def test_a_run_that_was_deleted_is_refused_with_one_line_and_kept(
         assert delivered(server, run_id) == whole
 
 
+def killed_while_away(away: Place, server: Server) -> str:
+    """A run whose server is killed, and then it itself once it has a checkpoint."""
+    process = train(away, server.uri, *fit(away, FEW))
+    run_id = created(server, process)
+    server.kill()
+    while not away.checkpoint(run_id).exists():
+        assert process.poll() is None, log(away)
+        time.sleep(0.02)
+    time.sleep(1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return run_id
+
+
 def test_a_training_killed_while_the_server_is_away_leaves_all_to_sync(
     away: Place, whole: dict[str, object]
 ) -> None:
     with served(away) as server:
-        process = train(away, server.uri, *fit(away, FEW))
-        run_id = created(server, process)
-        server.kill()
-        while not (away.store / "checkpoints" / run_id / "last.ckpt").exists():
-            assert process.poll() is None, log(away)
-            time.sleep(0.02)
-        time.sleep(0.3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        run_id = killed_while_away(away, server)
         left = waiting(away)
         assert left
         status, said = sync(away, server.uri)
@@ -238,19 +244,11 @@ def test_a_run_goes_on_from_its_checkpoint_where_its_spool_is_lost(
     away: Place, whole: dict[str, object]
 ) -> None:
     with served(away) as server:
-        process = train(away, server.uri, *fit(away, FEW))
-        run_id = created(server, process)
-        server.kill()
-        last = away.checkpoint(run_id)
-        while not last.exists():
-            assert process.poll() is None, log(away)
-            time.sleep(0.02)
-        time.sleep(1)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        run_id = killed_while_away(away, server)
         for path in waiting(away):
             path.unlink()
         server.start()
+        last = away.checkpoint(run_id)
         process = train(away, server.uri, "fit", "--ckpt_path", str(last))
         assert process.wait(300) == 0, log(away)
         found = delivered(server, run_id)

@@ -1,10 +1,13 @@
 """The reader that tables of cases share."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from datamodules.case_table import CaseRow, read_case_table
+from datamodules.case_weights import read_case_weights
+from datamodules.groups import read_case_groups
 from errors import InputError
 from tests.datamodules.tiny import refusal
 
@@ -51,3 +54,14 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, said: str) -> None:
 def test_a_folder_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a CSV table with the columns case and size"):
         _read(tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_case_groups, read_case_weights])
+def test_a_table_that_is_not_there_or_no_text(
+    read: Callable[[Path, Sequence[str]], object], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read(tmp_path / "none.csv", ["a"])
+    (tmp_path / "image.csv").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(InputError, match="cannot be read"):
+        read(tmp_path / "image.csv", ["a"])

@@ -44,14 +44,6 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, said: str) -> None:
     assert said in refusal(caught)
 
 
-def test_a_table_that_is_not_there_or_no_text(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
-        read_case_weights(tmp_path / "none.csv", CASES)
-    (tmp_path / "image.csv").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(InputError, match="cannot be read"):
-        read_case_weights(tmp_path / "image.csv", CASES)
-
-
 def test_weights_reach_training_batches_and_no_others(tmp_path: Path) -> None:
     write_task(tmp_path, cases=10)
     data = DecathlonDataModule(

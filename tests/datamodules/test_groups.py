@@ -45,14 +45,6 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, said: str) -> None:
     assert said in refusal(caught)
 
 
-def test_a_table_that_is_not_there_or_no_text(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
-        read_case_groups(tmp_path / "none.csv", CASES)
-    (tmp_path / "image.csv").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(InputError, match="cannot be read"):
-        read_case_groups(tmp_path / "image.csv", CASES)
-
-
 def test_a_table_keeps_patients_on_one_side(tmp_path: Path) -> None:
     rows = "".join(f"{case},patient {number % 6}\n" for number, case in enumerate(CASES))
     groups = read_case_groups(_table(tmp_path, f"case,group\n{rows}"), CASES)
