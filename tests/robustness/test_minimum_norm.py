@@ -1,131 +1,34 @@
 """A disturbance near the shortest that ruins a mask, against networks where it is known."""
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
-from robustness.attack import AttackBatch
-from robustness.batches import attack_batch, fixed_size
 from robustness.directed import Fgsm
 from robustness.distances import DistanceTable, distances_frame
 from robustness.engine import make_plan
 from robustness.minimum_norm import MinimumNormAttack, slice_dice
 from robustness.norms import NORMS, Norm
-from robustness.objectives import OBJECTIVES
 from tests.robustness.reference import Slice
-from tests.robustness.toy import (
-    CONF,
-    CPU,
-    CallCounter,
-    ConvNet,
-    Thresholded,
-    as_batch,
-    attack_specs,
-    build,
-    make_slices,
+from tests.robustness.shortest import (
+    HIGH,
+    Pixelwise,
+    batch_of,
+    broken_network,
+    distances_of,
+    predicted_as_truth,
+    scans,
 )
-
-HIGH = 0.2
-
-
-def batch_of(
-    slices: Sequence[Slice], network: Callable[[Tensor], Tensor], size: int | None = None
-) -> AttackBatch:
-    (piece,) = fixed_size([as_batch(slices)], size or len(slices))
-    return attack_batch(network, piece, CPU)
-
-
-def scans(count: int = 6, **settings: int) -> list[Slice]:
-    """Slices in the range."""
-    return [
-        replace(one, image=one.image * np.float32(HIGH)) for one in make_slices(count, **settings)
-    ]
-
-
-def broken_network(channels: int = 1, classes: int = 1, seed: int = 0) -> ConvNet:
-    """Random weights, about as many pixels above the threshold as below."""
-    network = ConvNet(channels, classes, seed=seed).eval()
-    with torch.no_grad():
-        network.fine.weight *= 5
-    return network
-
-
-def predicted_as_truth(slices: Sequence[Slice], network: nn.Module) -> list[Slice]:
-    """The same slices with the network's own masks for truth: clean Dice is 1."""
-    with torch.no_grad():
-        found = (network(as_batch(slices)["image"]) > 0).numpy()
-    return [replace(one, mask=mask) for one, mask in zip(slices, found, strict=True)]
-
-
-def distances_of(
-    attack: MinimumNormAttack, batch: AttackBatch
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Images and distances for each threshold, and clean Dice."""
-    clean = batch.logits(batch.image)
-    images: list[Tensor] = []
-    distances: list[Tensor] = []
-    dice = torch.empty(0)
-    for point, repeat, image in attack.disturb(batch, 0):
-        assert (point, repeat) == (len(images), 0)
-        images.append(image)
-        found, dice = attack.measure(batch, point, image, clean)
-        distances.append(found)
-    return images, distances, dice
-
-
-class Pixelwise:
-    """Each pixel's logit rises with its own intensity: ``slope (x - turn)``, turns at random."""
-
-    def __init__(self, slope: float = 50.0, size: int = 12, count: int = 4, seed: int = 0) -> None:
-        draw = np.random.default_rng(seed)
-        shape = (count, 1, size, size)
-        self.truth = draw.random(shape) < 0.3
-        self.gap = draw.uniform(0.005, 0.06, shape)
-        self.image = draw.uniform(0.08, 0.12, shape).astype(np.float32)
-        self.turn = torch.from_numpy(
-            (self.image - np.where(self.truth, 1, -1) * self.gap).astype(np.float32)
-        )
-        self.slope = slope
-
-    def __call__(self, image: Tensor) -> Tensor:
-        return self.slope * (image - self.turn)
-
-    def batch(self) -> AttackBatch:
-        valid = np.ones(self.image.shape[2:], dtype=bool)
-        pairs = zip(self.image, self.truth, strict=True)
-        return batch_of(
-            [
-                Slice(f"case_{row}", 0, image, truth, valid)
-                for row, (image, truth) in enumerate(pairs)
-            ],
-            self,
-        )
-
-    def shortest(self, threshold: float, norm: Norm) -> list[float]:
-        """The optimum by trying all numbers of pixels to miss and to invent, cheapest first."""
-        return [
-            min(
-                np.max(np.concatenate([[0.0], inside[:missed], outside[:invented]]))
-                if norm == "linf"
-                else math.sqrt((inside[:missed] ** 2).sum() + (outside[:invented] ** 2).sum())
-                for missed in range(len(inside) + 1)
-                for invented in range(len(outside) + 1)
-                if 2 * (len(inside) - missed)
-                < threshold * (2 * (len(inside) - missed) + missed + invented)
-            )
-            for inside, outside in (
-                (np.sort(gap[truth]), np.sort(gap[~truth]))
-                for gap, truth in zip(self.gap, self.truth, strict=True)
-            )
-        ]
+from tests.robustness.toy import (
+    CallCounter,
+    Thresholded,
+)
 
 
 @pytest.mark.parametrize("slope", [5.0, 50.0, 250.0])
@@ -371,37 +274,3 @@ def test_the_table_takes_what_is_measured() -> None:
     assert frame["case"].tolist() == ["case_0", "case_1", "case_2"] * 2
     assert set(frame["norm"]) == {"linf"}
     assert (frame["clean_dice"] == 1).all()
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"thresholds": ()}, "thresholds is"),
-        ({"thresholds": (0.0,)}, "values of Dice in"),
-        ({"thresholds": (1.1,)}, "values of Dice in"),
-        ({"thresholds": (math.nan,)}, "values of Dice in"),
-        ({"thresholds": (0.5, 0.5)}, "rising numbers, each once"),
-        ({"norm": "l_inf"}, "norm is l_inf, expected one of linf, l2 .did you mean linf"),
-        ({"steps": 0}, "steps is 0, expected 1 or more"),
-        ({"tighten": -1}, "tighten is -1, expected 0 or more"),
-        ({"share": 1.0}, "share is 1.0, expected a number between 0 and 1"),
-        ({"low": 0.2}, "low and high is .*finite numbers, low below high"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"attack wrong: .*{message}"):
-        MinimumNormAttack("wrong", **settings)
-
-
-def test_an_unknown_objective_is_refused() -> None:
-    attack = MinimumNormAttack("a", objective="dicey")
-    with pytest.raises(ValueError, match="objective dicey: unknown"):
-        next(attack.disturb(batch_of(scans(1), broken_network()), 0))
-
-
-def test_the_configuration_has_both_norms() -> None:
-    attacks = [build(spec) for spec in attack_specs(CONF / "robustness/add/minimum_norm.yaml")]
-    assert [attack.settings()["norm"] for attack in attacks] == ["linf", "l2"]
-    for attack in attacks:
-        assert attack.settings()["objective"] in OBJECTIVES
-        assert (attack.axis, attack.unit, attack.points) == ("threshold", "slice Dice", (0.5,))

@@ -1,69 +1,41 @@
-"""The paper's attacks: which pixels are replaced, by what, and which settings are refused."""
+"""The paper's attacks: which pixels are replaced, and by what."""
 
-import inspect
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
 
-from robustness.attack import Attack, AttackBatch, attacks_fingerprint
+from robustness.attack import Attack, AttackBatch
 from robustness.batches import attack_batch, fixed_size
-from robustness.engine import make_plan
 from robustness.orders import RANKINGS
 from robustness.pixel_attacks import CountAttack, LevelAttack
 from robustness.values import local_median
+from tests.robustness.pixel_batches import (
+    ATTACKS,
+    CONTROL,
+    COUNTS,
+    EACH,
+    LEVELS,
+    PIXELS,
+    SIDE,
+    VALUES,
+    changed_pixels,
+    disturbed,
+    pixel_batch,
+)
 from tests.robustness.toy import (
-    CONF,
     CPU,
     CallCounter,
     ConvNet,
-    Thresholded,
     as_batch,
-    attack_specs,
-    build,
     make_slices,
 )
-
-SIDE = 12
-PIXELS = SIDE**2
-
-
-def _batch(*, thresholded: bool = False, channels: int = 2) -> AttackBatch:
-    network = ConvNet(channels).eval()
-    slices = make_slices(8, channels=channels, size=SIDE)
-    (piece,) = fixed_size([as_batch(slices)], 8)
-    return attack_batch(Thresholded(network) if thresholded else network, piece, CPU)
-
-
-def _disturbed(attack: Attack, batch: AttackBatch, seed: int = 0) -> dict[tuple[int, int], Tensor]:
-    return {(point, repeat): image for point, repeat, image in attack.disturb(batch, seed)}
-
-
-def _changed(image: Tensor, batch: AttackBatch) -> Tensor:
-    """Which pixels differ in any channel, shape (B, H * W)."""
-    return (image != batch.image).any(dim=1).flatten(1)
-
-
-LEVELS = LevelAttack("levels", levels=(-3.0, 0.5, 7.0), pixels=4)
-COUNTS = CountAttack("counts", counts=(1, 3, 10), value=-2.0)
-VALUES = CountAttack("values", counts=(1, 3, 10), low=2.0, high=3.0, repeats=4)
-CONTROL = replace(VALUES, name="values_control", ranking="random", values_like="values")
-ATTACKS: list[LevelAttack | CountAttack] = [
-    LEVELS,
-    COUNTS,
-    VALUES,
-    CONTROL,
-    replace(LEVELS, name="levels_control", ranking="random", repeats=3),
-]
-EACH = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 
 
 @EACH
 def test_every_point_and_repeat_comes_once(attack: Attack) -> None:
-    found = [(point, repeat) for point, repeat, _ in attack.disturb(_batch(), 0)]
+    found = [(point, repeat) for point, repeat, _ in attack.disturb(pixel_batch(), 0)]
     everything = {
         (point, repeat) for point in range(len(attack.points)) for repeat in range(attack.repeats)
     }
@@ -75,8 +47,8 @@ def test_every_point_and_repeat_comes_once(attack: Attack) -> None:
 def test_all_channels_of_as_many_pixels_as_announced_are_replaced(
     attack: LevelAttack | CountAttack,
 ) -> None:
-    batch = _batch()
-    for (point, _), image in _disturbed(attack, batch).items():
+    batch = pixel_batch()
+    for (point, _), image in disturbed(attack, batch).items():
         number = attack.pixels if isinstance(attack, LevelAttack) else attack.counts[point]
         different = (image != batch.image).flatten(2)
         assert torch.equal(different[:, 0], different[:, 1])
@@ -85,7 +57,7 @@ def test_all_channels_of_as_many_pixels_as_announced_are_replaced(
 
 @EACH
 def test_the_clean_images_stay_as_they_are(attack: Attack) -> None:
-    batch = _batch()
+    batch = pixel_batch()
     before = batch.image.clone()
     kept = [(image, image.clone()) for _, _, image in attack.disturb(batch, 0)]
     assert torch.equal(batch.image, before)
@@ -93,9 +65,9 @@ def test_the_clean_images_stay_as_they_are(attack: Attack) -> None:
 
 
 def test_levels_are_written_as_they_are_and_always_in_the_same_pixels() -> None:
-    batch = _batch()
+    batch = pixel_batch()
     top = batch.ranked_pixels("gradient", 4)
-    for (point, _), image in _disturbed(LEVELS, batch).items():
+    for (point, _), image in disturbed(LEVELS, batch).items():
         taken = image.flatten(2).gather(2, top[:, None].expand(-1, 2, -1))
         assert (taken == LEVELS.levels[point]).all()
         others = image.flatten(2).scatter(2, top[:, None].expand(-1, 2, -1), 0.0)
@@ -104,29 +76,29 @@ def test_levels_are_written_as_they_are_and_always_in_the_same_pixels() -> None:
 
 
 def test_counts_take_the_highest_ranked_pixels_and_keep_those_they_have() -> None:
-    batch = _batch()
+    batch = pixel_batch()
     order = batch.ranked_pixels("gradient", 10)
-    for (point, _), image in _disturbed(COUNTS, batch).items():
+    for (point, _), image in disturbed(COUNTS, batch).items():
         for row in range(8):
-            pixels = _changed(image, batch)[row].nonzero().flatten().tolist()
+            pixels = changed_pixels(image, batch)[row].nonzero().flatten().tolist()
             assert sorted(order[row, : COUNTS.counts[point]].tolist()) == pixels
 
 
 @pytest.mark.parametrize("attack", [VALUES, CONTROL], ids=["values", "control"])
 def test_a_ranked_pixel_keeps_its_random_value_at_every_point(attack: CountAttack) -> None:
-    batch = _batch()
-    found = _disturbed(attack, batch)
+    batch = pixel_batch()
+    found = disturbed(attack, batch)
     for repeat in range(4):
         largest = found[2, repeat]
         for point in range(2):
             image = found[point, repeat]
-            changed = _changed(image, batch).reshape(8, 1, SIDE, SIDE).expand_as(image)
+            changed = changed_pixels(image, batch).reshape(8, 1, SIDE, SIDE).expand_as(image)
             assert torch.equal(image[changed], largest[changed])
 
 
 def test_random_values_lie_in_their_range_and_differ_between_slices_and_repeats() -> None:
-    batch = _batch(channels=1)
-    found = _disturbed(VALUES, batch)
+    batch = pixel_batch(channels=1)
+    found = disturbed(VALUES, batch)
     drawn = torch.stack(
         [found[2, repeat][found[2, repeat] != batch.image].reshape(8, 10) for repeat in range(4)]
     )
@@ -137,34 +109,34 @@ def test_random_values_lie_in_their_range_and_differ_between_slices_and_repeats(
 
 
 def test_a_control_differs_from_its_attack_in_the_pixels_alone() -> None:
-    batch = _batch(channels=1)
-    attacked, control = _disturbed(VALUES, batch), _disturbed(CONTROL, batch)
+    batch = pixel_batch(channels=1)
+    attacked, control = disturbed(VALUES, batch), disturbed(CONTROL, batch)
     elsewhere = 0
     for place, image in attacked.items():
         values = image[image != batch.image].reshape(8, -1).sort(dim=1).values
         other = control[place]
         assert torch.equal(values, other[other != batch.image].reshape(8, -1).sort(dim=1).values)
-        elsewhere += int((_changed(image, batch) != _changed(other, batch)).sum())
+        elsewhere += int((changed_pixels(image, batch) != changed_pixels(other, batch)).sum())
     assert elsewhere > 0
 
 
 def test_without_values_like_a_control_has_values_of_its_own() -> None:
-    batch = _batch(channels=1)
+    batch = pixel_batch(channels=1)
     own, shared = (
-        _disturbed(replace(CONTROL, values_like=name), batch)[2, 0] for name in ("", "values")
+        disturbed(replace(CONTROL, values_like=name), batch)[2, 0] for name in ("", "values")
     )
-    assert torch.equal(_changed(own, batch), _changed(shared, batch))
-    changed = _changed(own, batch).reshape(8, 1, SIDE, SIDE)
+    assert torch.equal(changed_pixels(own, batch), changed_pixels(shared, batch))
+    changed = changed_pixels(own, batch).reshape(8, 1, SIDE, SIDE)
     assert (own != shared)[changed].all()
 
 
 @EACH
 def test_random_pixels_lie_in_the_valid_region(attack: LevelAttack | CountAttack) -> None:
-    batch = _batch()
+    batch = pixel_batch()
     outside = ~batch.valid.flatten(1)
     touched = torch.zeros_like(outside)
-    for image in _disturbed(attack, batch).values():
-        touched |= _changed(image, batch)
+    for image in disturbed(attack, batch).values():
+        touched |= changed_pixels(image, batch)
     assert (touched & ~outside).any()
     if attack.ranking == "random":
         assert not (touched & outside).any()
@@ -172,7 +144,7 @@ def test_random_pixels_lie_in_the_valid_region(attack: LevelAttack | CountAttack
 
 def test_padding_is_an_ordinary_pixel_for_the_paper_attacks() -> None:
     """The gradient is highest in the padding here, so that is where the pixels are taken."""
-    batch = _batch(channels=1)
+    batch = pixel_batch(channels=1)
     weight = torch.where(batch.valid[:1], 1.0, 2.0)
     linear = AttackBatch(
         lambda image: image * weight,
@@ -184,16 +156,16 @@ def test_padding_is_an_ordinary_pixel_for_the_paper_attacks() -> None:
         batch.counted,
     )
     attack = replace(COUNTS, ranking="gradient_logit")
-    for image in _disturbed(attack, linear).values():
-        assert not (_changed(image, linear) & linear.valid[:1].flatten(1)).any()
+    for image in disturbed(attack, linear).values():
+        assert not (changed_pixels(image, linear) & linear.valid[:1].flatten(1)).any()
 
 
 def test_repeats_take_other_random_pixels() -> None:
-    batch = _batch()
+    batch = pixel_batch()
     attack = replace(LEVELS, ranking="random", repeats=30)
-    found = _disturbed(attack, batch)
+    found = disturbed(attack, batch)
     choices = {
-        tuple(_changed(found[2, repeat], batch)[row].nonzero().flatten().tolist())
+        tuple(changed_pixels(found[2, repeat], batch)[row].nonzero().flatten().tolist())
         for repeat in range(30)
         for row in range(8)
     }
@@ -202,16 +174,16 @@ def test_repeats_take_other_random_pixels() -> None:
 
 @pytest.mark.parametrize("attack", [VALUES, CONTROL], ids=["values", "control"])
 def test_another_seed_gives_other_numbers_and_the_same_seed_the_same(attack: CountAttack) -> None:
-    first, again, other = (_disturbed(attack, _batch(), seed) for seed in (0, 0, 1))
+    first, again, other = (disturbed(attack, pixel_batch(), seed) for seed in (0, 0, 1))
     assert all(torch.equal(image, again[place]) for place, image in first.items())
     assert not any(torch.equal(image, other[place]) for place, image in first.items())
 
 
 def test_a_gradient_attack_has_nothing_to_go_by_where_the_gradient_is_zero() -> None:
-    batch = _batch(thresholded=True)
+    batch = pixel_batch(thresholded=True)
     assert LEVELS.degenerate(batch).tolist() == [False] * 7 + [True]
     assert CONTROL.degenerate(batch).tolist() == [False] * 8
-    first_pixels = _changed(_disturbed(COUNTS, batch)[2, 0], batch)[-1].nonzero().flatten()
+    first_pixels = changed_pixels(disturbed(COUNTS, batch)[2, 0], batch)[-1].nonzero().flatten()
     assert first_pixels.tolist() == list(range(10))
 
 
@@ -229,134 +201,16 @@ def test_axes_units_and_points() -> None:
     assert all(type(point) is float for attack in ATTACKS for point in attack.points)
 
 
-NAN, INF = float("nan"), float("inf")
-WRONG: dict[str, tuple[Callable[[], Attack], str]] = {
-    "name": (lambda: LevelAttack("Top 5", (0.1,)), "attack Top 5: name is Top 5, expected letters"),
-    "no name": (lambda: LevelAttack("", (0.1,)), "name is , expected letters"),
-    "ranking": (
-        lambda: LevelAttack("a", (0.1,), ranking="gradent_abs"),
-        r"attack a: ranking is gradent_abs, expected one of gradient, gradient_abs, "
-        r"gradient_logit, gradient_low, edge, intensity_matched, random "
-        r"\(did you mean gradient_abs\?\)",
-    ),
-    "far ranking": (lambda: CountAttack("a", (1,), ranking="?"), "intensity_matched, random$"),
-    "repeats": (lambda: LevelAttack("a", (0.1,), repeats=0), "repeats is 0, expected 1 or more"),
-    "no levels": (lambda: LevelAttack("a", ()), r"points is \(\), expected one or more finite"),
-    "nan level": (lambda: LevelAttack("a", (NAN,)), "expected one or more finite"),
-    "falling": (lambda: LevelAttack("a", (0.2, 0.1)), "expected rising numbers, each once"),
-    "twice": (lambda: CountAttack("a", (5, 5)), "expected rising numbers, each once"),
-    "pixels": (lambda: LevelAttack("a", (0.1,), pixels=0), "pixels is 0, expected 1 or more"),
-    "counts": (lambda: CountAttack("a", (0, 1)), r"counts is \(0, 1\), expected 1 or more pixels"),
-    "value": (
-        lambda: CountAttack("a", (1,), value="unifrom"),
-        r"value is unifrom, expected a finite number or one of uniform, salt_and_pepper, directed, "
-        r"local_median \(did you mean uniform\?\)",
-    ),
-    "nan value": (lambda: CountAttack("a", (1,), value=NAN), "value is nan, expected a finite"),
-    "range": (
-        lambda: CountAttack("a", (1,), low=1.0, high=1.0),
-        r"low and high is \(1.0, 1.0\), expected finite numbers, low below high",
-    ),
-    "endless range": (lambda: CountAttack("a", (1,), high=INF), "expected finite numbers"),
-    "nan range": (lambda: CountAttack("a", (1,), low=NAN), "expected finite numbers"),
-    "repeated level": (
-        lambda: LevelAttack("a", (0.1,), repeats=2),
-        "repeats is 2, expected 1, since nothing in it is random",
-    ),
-    "repeated count": (
-        lambda: CountAttack("a", (1,), value=0.2, repeats=2),
-        "repeats is 2, expected 1, since nothing in it is random",
-    ),
-    "repeated edge": (
-        lambda: CountAttack("a", (1,), ranking="edge", value="directed", repeats=2),
-        "repeats is 2, expected 1, since nothing in it is random",
-    ),
-    "idle range": (
-        lambda: CountAttack("a", (1,), value=0.2, low=-3.0),
-        "low is -3.0, expected 0.0: no effect where value is 0.2",
-    ),
-    "idle end": (
-        lambda: CountAttack("a", (1,), value="local_median", high=9.0),
-        "high is 9.0, expected 1.0: no effect where value is local_median",
-    ),
-    "idle window": (
-        lambda: CountAttack("a", (1,), window=5),
-        "window is 5, expected 3: no effect where value is uniform",
-    ),
-    "idle likeness": (
-        lambda: CountAttack("a", (1,), value="directed", values_like="b"),
-        "values_like is b, expected '': no effect where value is directed",
-    ),
-    "window": (lambda: CountAttack("a", (1,), window=4), "window is 4, expected 3 or 5"),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_settings_that_make_no_sense_are_refused(wrong: str) -> None:
-    make, message = WRONG[wrong]
-    with pytest.raises(ValueError, match=message) as caught:
-        make()
-    assert "\n" not in str(caught.value)
-
-
-def test_a_control_has_its_values_from_an_attack_of_the_list() -> None:
-    make_plan([VALUES, CONTROL])
-    for attacks, message in (
-        (
-            [COUNTS, CONTROL],
-            r"values_like is values, expected another attack whose values are drawn",
-        ),
-        ([replace(VALUES, name="valuse"), CONTROL], r"one of valuse \(did you mean valuse\?\)"),
-        (
-            [replace(VALUES, high=4.0), CONTROL],
-            r"values_like is values, uniform in \[2.0, 4.0\), expected an attack with its own",
-        ),
-    ):
-        with pytest.raises(ValueError, match=f"attack values_control: .*{message}"):
-            make_plan(attacks)
-
-
-def test_attacks_that_take_more_pixels_than_a_slice_has_are_refused() -> None:
-    for attack in (
-        LevelAttack("a", (0.1,), pixels=PIXELS + 1),
-        CountAttack("a", (PIXELS + 1,), ranking="random"),
-    ):
-        with pytest.raises(ValueError, match="145 pixels to take, but an image has only 144"):
-            list(attack.disturb(_batch(), 0))
-
-
-def test_every_option_is_described() -> None:
-    """The command line shows these lines."""
-    for kind in (LevelAttack, CountAttack):
-        described = inspect.getdoc(kind) or ""
-        assert all(f"{option}: " in described for option in inspect.signature(kind).parameters)
-
-
-# The fingerprint of the default attacks, as runs of earlier versions have stored it.
-STORED = "b90f1d9cb0a1e0eaae781a83a8a5561c3b8f88a198bbb04683288c7313724dd6"
-
-
-def test_later_options_leave_earlier_fingerprints_as_they_were() -> None:
-    attacks = [build(spec) for spec in attack_specs(CONF / "default.yaml")]
-    assert attacks_fingerprint(attacks, 0) == STORED
-    first = attacks[0]
-    assert isinstance(first, LevelAttack)
-    for changed in (replace(first, valid_only=True), replace(first, per_channel=True)):
-        assert attacks_fingerprint([changed, *attacks[1:]], 0) != STORED
-    assert replace(COUNTS, value="local_median", window=5).settings()["window"] == 5
-    assert not {"valid_only", "per_channel", "window"} & set(COUNTS.settings())
-
-
 @pytest.mark.parametrize("ranking", RANKINGS)
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_padding_is_left_alone_on_request(ranking: str, per_channel: bool) -> None:
-    batch = _batch()
+    batch = pixel_batch()
     attacks: list[Attack] = [
         LevelAttack("a", (3.0,), 30, ranking, valid_only=True, per_channel=per_channel),
         CountAttack("b", (40,), 3.0, ranking=ranking, valid_only=True, per_channel=per_channel),
     ]
     for attack, number in zip(attacks, (30, 40), strict=True):
-        for image in _disturbed(attack, batch).values():
+        for image in disturbed(attack, batch).values():
             changed = (image != batch.image) & batch.valid
             entries = changed if per_channel else changed.any(dim=1)
             assert entries.flatten(1).sum(dim=1).tolist() == [number] * 8
@@ -364,24 +218,24 @@ def test_padding_is_left_alone_on_request(ranking: str, per_channel: bool) -> No
 
 
 def test_single_entries_are_ranked_over_all_channels() -> None:
-    batch = _batch()
+    batch = pixel_batch()
     attack = CountAttack("a", (1, 7), value=-2.0, per_channel=True)
     assert attack.unit == "channel entries per slice"
     gradient = batch.gradient("probability_sum").flatten(1)
-    for row, image in enumerate(_disturbed(attack, batch)[1, 0]):
+    for row, image in enumerate(disturbed(attack, batch)[1, 0]):
         changed = (image != batch.image[row]).flatten().nonzero().flatten().tolist()
         order = sorted(range(2 * PIXELS), key=gradient[row].tolist().__getitem__, reverse=True)
         assert changed == sorted(order[:7])
 
 
 def test_directed_values_raise_the_rankings_objective_in_each_channel() -> None:
-    batch = _batch()
+    batch = pixel_batch()
     for ranking, objective in (
         ("gradient_abs", "probability_sum"),
         ("gradient_logit", "logit_sum"),
     ):
         attack = CountAttack("a", (20,), "directed", low=-4.0, high=5.0, ranking=ranking)
-        image = _disturbed(attack, batch)[0, 0]
+        image = disturbed(attack, batch)[0, 0]
         gradient = batch.gradient(objective)
         changed = image != batch.image
         assert changed.flatten(1).sum(dim=1).tolist() == [40] * 8
@@ -393,9 +247,9 @@ def test_directed_values_raise_the_rankings_objective_in_each_channel() -> None:
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_medians_come_from_the_clean_image(per_channel: bool) -> None:
-    batch = _batch()
+    batch = pixel_batch()
     attack = CountAttack("a", (30,), "local_median", window=5, per_channel=per_channel)
-    image = _disturbed(attack, batch)[0, 0]
+    image = disturbed(attack, batch)[0, 0]
     changed = image != batch.image
     everywhere = torch.ones_like(batch.valid)
     assert torch.equal(image[changed], local_median(batch.image, everywhere, 5)[changed])
@@ -403,9 +257,9 @@ def test_medians_come_from_the_clean_image(per_channel: bool) -> None:
 
 
 def test_salt_and_pepper_is_either_end_as_often() -> None:
-    batch = _batch(channels=1)
+    batch = pixel_batch(channels=1)
     attack = CountAttack("a", (60,), "salt_and_pepper", low=-1.0, high=2.0, repeats=5)
-    found = _disturbed(attack, batch)
+    found = disturbed(attack, batch)
     drawn = torch.stack([found[0, repeat][found[0, repeat] != batch.image] for repeat in range(5)])
     assert set(drawn.flatten().tolist()) == {-1.0, 2.0}
     assert stats.binomtest(int((drawn > 0).sum()), drawn.numel()).pvalue > 1e-3
@@ -434,13 +288,13 @@ def test_no_gradient_is_taken_that_is_not_used(
 
 
 def test_a_directed_control_has_nothing_to_go_by_without_a_gradient() -> None:
-    batch = _batch(thresholded=True)
+    batch = pixel_batch(thresholded=True)
     attack = CountAttack("a", (3,), "directed", ranking="random")
     assert attack.degenerate(batch).tolist() == [False] * 7 + [True]
 
 
 def test_more_pixels_than_the_valid_region_or_its_half_has_are_refused() -> None:
-    batch = _batch()
+    batch = pixel_batch()
     fewest = int(batch.valid.flatten(1).sum(dim=1).min())
     list(LevelAttack("a", (0.1,), fewest, valid_only=True).disturb(batch, 0))
     for ranking, most in (("gradient", fewest), ("random", fewest), ("edge", fewest)):
