@@ -6,11 +6,8 @@
 import dataclasses
 import os
 import shutil
-import signal
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +17,11 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from errors import InputError
 from sweeps.grid import Resources
+from sweeps.leftovers import end_leftovers, own_folder
 from sweeps.one_at_a_time import held
 from sweeps.trial import Job, Progress, run_with_retries, wait_for_ends
 from tracking.store import project_dir
 
-_SECONDS_TO_END = 10.0
 _FIELDS = tuple(field.name for field in dataclasses.fields(Progress))
 
 
@@ -85,7 +82,7 @@ def run_on_ray(
             )
             raise InputError(msg)
         if address is None:
-            end_leftovers(scratch)
+            end_leftovers(own_folder(scratch))
         _run(jobs, resources, Reporter(update), address=address, folder=folder, scratch=scratch)
 
 
@@ -129,39 +126,6 @@ def _run(
             end_leftovers(scratch)
             shutil.rmtree(folder / "tune", ignore_errors=True)
         wait_for_ends(jobs)
-
-
-def end_leftovers(scratch: Path) -> list[int]:
-    """End what is left of a Ray that was killed: processes that name its folder.
-
-    Args:
-        scratch: Folder of the Ray that sweeps begin, which no other Ray uses.
-
-    Returns:
-        Ids of the processes that were ended.
-    """
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            words = (entry / "cmdline").read_bytes().decode(errors="replace")
-            if f"{scratch}/" in words and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        deadline = time.monotonic() + _SECONDS_TO_END
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        while any(_runs(pid) for pid in found) and time.monotonic() < deadline:
-            time.sleep(0.1)
-    return found
-
-
-def _runs(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def _connect(address: str | None, scratch: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.leftovers import is_running
 from tests.places import ROOT, Place, make_place, with_store
 
 EPOCHS = 6
@@ -32,10 +33,9 @@ def processes(words: str) -> dict[int, str]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            state = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if words in line and state != "Z" and int(entry.name) != os.getpid():
+        if words in line and is_running(int(entry.name)) and int(entry.name) != os.getpid():
             found[int(entry.name)] = line
     return found
 

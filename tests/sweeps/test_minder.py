@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from sweeps.leftovers import is_running
 from tests.places import ROOT
 
 MINDER = str(ROOT / "sweeps" / "minder.py")
@@ -24,17 +24,9 @@ def begin(code: str) -> subprocess.Popen[str]:
     )
 
 
-def runs(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
 def wait_until_gone(pid: int) -> None:
     deadline = time.monotonic() + 20
-    while runs(pid):
+    while is_running(pid):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
