@@ -11,7 +11,7 @@ from errors import InputError
 from sweeps.leftovers import end_leftovers, is_running, own_folder
 
 SLEEP = "import time; time.sleep(60)"
-STUBBORN = "import signal, time; signal.signal(15, 1); print(flush=True); time.sleep(60)"
+STUBBORN = (
     "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
 )
 
