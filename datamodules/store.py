@@ -6,7 +6,7 @@ its files change. A lock keeps two runs from preparing the same task at once.
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from rich.console import Console
 
+from datamodules.failures import recall_failure
 from datamodules.manifest import CaseRecord, case_key, load_record, store_name
 from datamodules.slicing import StoreSettings
 from datamodules.store_build import CaseJob, build_cases
@@ -119,10 +120,13 @@ def open_store(
             )
             broken.append(BrokenCase(case.name, str(wrong)))
     found = _load(folder, keys)
-    if len(found) < len(keys):
+    recalled = _recall(folder, task, keys, found)
+    broken += recalled.values()
+    wanted = {name: key for name, key in keys.items() if name not in recalled}
+    if len(found) < len(wanted):
         try:
             built, wrong_cases = _build_locked(
-                task, settings, folder, keys, workers, lambda more: _print([*broken, *more])
+                task, settings, folder, wanted, workers, lambda more: _print([*broken, *more])
             )
         except OSError as error:
             raise _disk_error(error, cache_dir) from error
@@ -141,6 +145,18 @@ def default_cache_dir() -> Path:
 def _load(folder: Path, keys: dict[str, str]) -> dict[str, CaseRecord]:
     loaded = {name: load_record(folder, key) for name, key in keys.items()}
     return {name: record for name, record in loaded.items() if record is not None}
+
+
+def _recall(
+    folder: Path, task: Task, keys: dict[str, str], found: Collection[str]
+) -> dict[str, BrokenCase]:
+    """Cases that could not be used when they were read last, and have not been touched since."""
+    recalled = {
+        case.name: recall_failure(folder, keys[case.name], case)
+        for case in task.cases
+        if case.name in keys and case.name not in found
+    }
+    return {name: broken for name, broken in recalled.items() if broken is not None}
 
 
 def _build_locked(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from datamodules.failures import remember_failure
 from datamodules.manifest import CaseRecord, dump_record, record_file
 from datamodules.nifti_file import is_usable
 from datamodules.preprocessing import fitting_size, image_frames, label_frames
@@ -132,7 +133,11 @@ def build_case(job: CaseJob) -> CaseRecord | BrokenCase:
         )
         first = next(frames)
     except InputError as error:
-        return BrokenCase(job.case.name, str(error))
+        broken = BrokenCase(job.case.name, str(error))
+        # A disk that is away or memory that is short says nothing of the files.
+        if not isinstance(error.__cause__, OSError | MemoryError):
+            remember_failure(job.folder, job.key, job.case, broken)
+        return broken
     except ValueError as error:
         wrong = wrong_input(
             at=job.case.image,

@@ -157,7 +157,7 @@ def test_one_broken_case_is_one_line_and_the_others_stay(task: Task, tmp_path: P
         open_store(task, SETTINGS, cache)
     assert refusal(caught).startswith(str(task.cases[3].label))
     folder = cache / store_name(task, SETTINGS)
-    before = _states(folder)
+    before = {name: state for name, state in _states(folder).items() if "broken" not in name}
     assert len(before) == 3 * 4
     write_nifti(task.cases[3].label, volume(3)[1])
     assert list(open_store(task, SETTINGS, cache).records) == [case.name for case in task.cases]
