@@ -1,5 +1,6 @@
 """``fit``, ``validate``, ``test`` and ``predict``: LightningCLI over the house's parts."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -102,6 +103,24 @@ class OneLineParser(LightningArgumentParser):
         options = list(self._option_string_actions)
         attacks = [f"{kind.__module__}.{kind.__name__}" for kind in attack_classes()]
         raise InputError(parser_message(message, options, attacks)) from ex
+
+    def _check_value_key(
+        self,
+        action: argparse.Action,
+        value: object,
+        key: str,
+        cfg: Namespace | None,
+        append: bool = False,
+    ) -> object:
+        """A list in a YAML is a whole one: its entries take nothing from an earlier list.
+
+        jsonargparse fills up what an entry leaves out from the entry at the same place of the list
+        before, where both are as long: an attack would get options that nobody has given it.
+        """
+        if isinstance(value, list) and not append and cfg is not None and cfg.get(key) is not None:
+            cfg = cfg.clone()
+            cfg[key] = None
+        return super()._check_value_key(action, value, key, cfg, append)
 
 
 class SegStressCLI(LightningCLI):

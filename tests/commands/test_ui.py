@@ -41,7 +41,7 @@ def test_wrong_options_are_one_line(arguments: list[str], words: list[str]) -> N
 def test_a_store_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
     with pytest.raises(InputError, match="nonsense://nowhere"):
-        ui.main([])
+        ui.main(["--port", str(free_port())])
 
 
 @pytest.mark.slow
