@@ -1,40 +1,38 @@
 """What happens at validation end: the network is attacked; counts, curves, pictures go on."""
 
 import math
-from collections.abc import Iterator
 
 from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.after_evaluation import AfterEvaluation, Splits, check_numbers
+from callbacks.attack_passes import AttackPasses, say_repeats
+from callbacks.batch_size import measured_batch_size
 from callbacks.evaluating import (
     class_names,
     data_fingerprints,
     gather,
-    heeding_sigterm,
     mendable,
     network_forward,
     objectives_of,
     split_batches,
-    split_slices,
     weights_sha256,
 )
-from callbacks.progress import clock, progress, say
+from callbacks.progress import say
 from callbacks.record import Evaluation, record_card, record_curves, record_evaluation
 from callbacks.report_card import Card, make_card, verdict_line
 from callbacks.run_state import run_logger
 from errors import InputError
 from robustness.attack import Attack, attacks_fingerprint, settings_text
-from robustness.batches import Batch
 from robustness.calibration import calibration_frame
 from robustness.card_attacks import card_attacks
 from robustness.counts import counts_frame
 from robustness.directed import DirectedAttack, EpsilonAttack
 from robustness.distances import distances_frame
-from robustness.engine import Attacker, Plan, evaluate, make_plan, seconds_per_slice
+from robustness.engine import Plan, make_plan
 from robustness.network_state import untouched
-from robustness.saliency import Forward
+from robustness.repeats import enough_repeats, repeats_text
 from robustness.scores import valid_pixels_q20
-from robustness.snapshots import LargestSlices, Snapshot, take_snapshots
+from robustness.snapshots import Snapshot, take_snapshots
 from robustness.sparse import SparseAttack
 
 
@@ -48,7 +46,8 @@ class RobustnessCallback(AfterEvaluation):
         every_n_epochs: How often the network is attacked during fit; 0 is after the last epoch
             only.
         seed: Seed of the attacks' random pixels and values, apart from that of the training.
-        batch_size: Slices in each forward pass; 16 or more, so that logits do not depend on it.
+        batch_size: Slices in each forward pass: 16 or more, so that logits do not depend on it; 0
+            takes the fastest size, measured once for a machine and a network.
         pictures: Of how many cases pictures are drawn, the first by name; 0 draws none.
         picture_attack: Name of the attack whose points figure 4 shows.
         card_cases: Of how many cases a report card is made after the last epoch, the first by name;
@@ -65,7 +64,7 @@ class RobustnessCallback(AfterEvaluation):
         splits: Splits = ("val", "test"),
         every_n_epochs: int = 0,
         seed: int = 0,
-        batch_size: int = 32,
+        batch_size: int = 0,
         pictures: int = 4,
         picture_attack: str = "top5_beyond_range",
         card_cases: int = 0,
@@ -76,7 +75,7 @@ class RobustnessCallback(AfterEvaluation):
         check_numbers(
             "robustness",
             ("every_n_epochs", every_n_epochs, 0),
-            ("batch_size", batch_size, 16),
+            ("batch_size", batch_size, 16 if batch_size else 0),
             ("pictures", pictures, 0),
             ("card_cases", card_cases, 0),
             ("card_steps", card_steps, 1),
@@ -93,7 +92,7 @@ class RobustnessCallback(AfterEvaluation):
             )
             raise InputError(msg)
         self.max_pixel = max_pixel
-        self.plan = _plan(attacks)
+        _plan(attacks)
         self.card_plan = _plan(card_attacks(0.0, max_pixel, card_steps))
         self.shown = _shown(attacks, picture_attack) if pictures else None
         self._last: Evaluation | None = None
@@ -134,27 +133,28 @@ class RobustnessCallback(AfterEvaluation):
     def measure(self, trainer: Trainer, module: LightningModule, split: str, *, last: bool) -> None:
         """Attack the network; see :class:`AfterEvaluation`."""
         device = module.device
-        chooser = LargestSlices(self.pictures)
         snapshots: list[Snapshot] = []
         card: Card | None = None
         objectives = objectives_of(module)
         with untouched(module), mendable():
             forward = network_forward(trainer, module)
-            total = _announce(trainer, split, self.plan, forward, self.batch_size)
-            with progress(trainer, "Attacks", total) as advance:
-                found = evaluate(
-                    forward,
-                    _watched(split_batches(trainer, split), chooser),
-                    self.plan,
-                    device=device,
-                    seed=self.seed,
-                    batch_size=self.batch_size,
-                    attacker=Attacker(forward, objectives),
-                    on_slices=heeding_sigterm(trainer, advance),
-                )
-            parts = gather(found.counts.partial())
-            distances = distances_frame(gather(found.distances.partial()))
-            binned = gather(found.calibration.partial())
+            batch_size = self.batch_size
+            if not batch_size:
+                image = next(split_batches(trainer, split))["image"]
+                batch_size = measured_batch_size(trainer, module, forward, image)
+            passes = AttackPasses(
+                trainer,
+                forward,
+                split,
+                device=device,
+                seed=self.seed,
+                batch_size=batch_size,
+                objectives=objectives,
+                pictures=self.pictures,
+            )
+            found, repeated = enough_repeats(self.attacks, passes)
+            say_repeats(trainer, repeated)
+            chooser = passes.chooser
             for samples in gather(chooser.samples()):
                 chooser.merge(samples)
             if self.shown is not None and trainer.is_global_zero:
@@ -164,11 +164,11 @@ class RobustnessCallback(AfterEvaluation):
                     self.shown,
                     device=device,
                     seed=self.seed,
-                    batch_size=self.batch_size,
+                    batch_size=batch_size,
                     objectives=objectives,
                 )
             if last and self.card_cases:
-                all_cases = sorted({case for part in parts for case in part.cases})
+                all_cases = sorted({case for part in found.counts for case in part.cases})
                 cases = all_cases[: self.card_cases]
                 card = make_card(
                     trainer,
@@ -176,9 +176,9 @@ class RobustnessCallback(AfterEvaluation):
                     split,
                     cases,
                     self.card_plan,
-                    slices=found.counts.partial().slices_of(cases),
+                    slices=found.counts[trainer.global_rank].slices_of(cases),
                     seed=self.seed,
-                    batch_size=self.batch_size,
+                    batch_size=batch_size,
                 )
                 say(trainer, verdict_line(card.verdicts))
         logger = run_logger(trainer)
@@ -187,15 +187,16 @@ class RobustnessCallback(AfterEvaluation):
         if logger is None:
             say(trainer, "No run to write to: the counts of these attacks are not kept.")
             return
-        names = class_names(module, parts[0].sums.shape[2])
-        frame = counts_frame(parts, self.plan.rows, names)
-        calibration = calibration_frame(binned, self.plan.rows, names)
+        names = class_names(module, max(part.sums.shape[2] for part in found.counts))
+        frame = counts_frame(found.counts, found.rows, names)
+        calibration = calibration_frame(found.bins, found.rows, names)
         metadata = {
             "checkpoint_sha256": weights_sha256(module),
             "attacks": attacks_fingerprint(self.attacks, self.seed),
             "attack_settings": settings_text(self.attacks),
             "split_name": split,
             "valid_pixels_q20": valid_pixels_q20(calibration, frame),
+            "repeats": repeats_text(repeated),
             **data_fingerprints(trainer, split),
         }
         self._last = Evaluation(
@@ -204,7 +205,7 @@ class RobustnessCallback(AfterEvaluation):
             frame,
             metadata,
             snapshots,
-            distances,
+            distances_frame(passes.distances),
             calibration,
             self._epsilon_shares(),
         )
@@ -234,27 +235,3 @@ def _shown(attacks: list[Attack], name: str) -> Attack | None:
         )
         raise InputError(msg)
     return by_name.get(name)
-
-
-def _watched(batches: Iterator[Batch], chooser: LargestSlices) -> Iterator[Batch]:
-    """The batches, shown to the one who chooses slices for pictures as they pass."""
-    for batch in batches:
-        chooser.look(batch)
-        yield batch
-
-
-def _announce(trainer: Trainer, split: str, plan: Plan, forward: Forward, batch_size: int) -> int:
-    """Say how many forward passes are coming and how long they take; returns this rank's slices."""
-    first = next(split_batches(trainer, split))
-    slices = split_slices(trainer, split)
-    cost = plan.cost
-    # A backward pass to the image costs about two forward passes.
-    passes = cost.forward + 2 * cost.backward
-    seconds = seconds_per_slice(forward, first["image"], batch_size) * slices * passes
-    everywhere: int = sum(gather(slices))
-    say(
-        trainer,
-        f"Attacks on {split}: {len(plan.attacks)} attacks, {cost.forward} forward and "
-        f"{cost.backward} backward passes of {everywhere:,} slices, about {clock(seconds)}",
-    )
-    return slices

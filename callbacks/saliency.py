@@ -31,8 +31,8 @@ from errors import InputError
 from robustness.attack import AttackBatch
 from robustness.attribution import explain
 from robustness.attribution_method import Attribution
+from robustness.batch_size import seconds_per_slice
 from robustness.batches import Batch
-from robustness.engine import seconds_per_slice
 from robustness.explained import check_explained, explained_words
 from robustness.network_state import untouched
 from robustness.objectives import Objective

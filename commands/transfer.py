@@ -18,7 +18,7 @@ from commands.messages import parser_message
 from commands.stored_networks import LoadedNetwork, find_device, load_network
 from comparison.selection import select_runs
 from errors import InputError
-from robustness.attack import Attack, attacks_fingerprint, settings_text
+from robustness.attack import Attack, RepeatedAttack, attacks_fingerprint, settings_text
 from robustness.batches import Batch, only_cases
 from robustness.counts import counts_frame, write_counts
 from robustness.engine import Attacker, Plan, evaluate_many, make_plan
@@ -124,6 +124,13 @@ def read_attacks(config: Path) -> list[Attack]:
         message = parser_message(str(error), classes=names)
         msg = f"--config {config}: {message}"
         raise InputError(msg) from error
+    for attack in attacks:
+        if isinstance(attack, RepeatedAttack) and attack.half_width:
+            msg = (
+                f"--config {config}: attack {attack.name} has half_width {attack.half_width}, "
+                "expected none in a transfer, which makes all repeats; leave it out and set repeats"
+            )
+            raise InputError(msg)
     return attacks
 
 

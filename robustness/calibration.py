@@ -76,6 +76,33 @@ class CalibrationFile:
     metadata: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Places:
+    """Which entries of a batch's masks are counted, and where: the same for all disturbances.
+
+    Attributes:
+        entries: Indices in the flattened ``(B, K, H, W)``, int64, shape ``(N,)``.
+        first_bins: The first bin of each one's class and truth, int32, shape ``(N,)``.
+    """
+
+    entries: Tensor
+    first_bins: Tensor
+
+
+def bin_places(truth: Tensor, counted: Tensor) -> Places:
+    """Find out where the pixels of some slices are counted.
+
+    Args:
+        truth: True masks, bool, shape ``(B, K, H, W)``.
+        counted: False in padding and where the truth is not known, bool, ``(B, 1, H, W)``.
+    """
+    classes = truth.shape[1]
+    entries = counted.expand_as(truth).flatten().nonzero()[:, 0]
+    of_class = torch.arange(classes, dtype=torch.int32, device=truth.device)[:, None, None]
+    first = (of_class * 2 + truth.int()) * BINS
+    return Places(entries, first.flatten().index_select(0, entries))
+
+
 class CalibrationTable:
     """Adds up the bins of each disturbance, on the device.
 
@@ -89,29 +116,24 @@ class CalibrationTable:
         self._device = device
         self._sums: Tensor | None = None
 
-    def add(self, row: int, probs: Tensor, truth: Tensor, counted: Tensor) -> None:
+    def add(self, row: int, probs: Tensor, places: Places) -> None:
         """Add the pixels of a batch to one row.
 
         Args:
             row: Index of the disturbance.
-            probs: Probabilities in [0, 1], shape ``(B, K, H, W)``; NaN, which a disturbed image
-                may give, is not counted.
-            truth: True masks, same shape, bool.
-            counted: False in padding and where the truth is not known, bool, ``(B, 1, H, W)``.
+            probs: Probabilities in [0, 1], shape ``(B, K, H, W)``; NaN is taken for 0.
+            places: Of the same slices, from :func:`bin_places`.
         """
-        classes = probs.shape[1]
         if self._sums is None:
-            # Pixels and probabilities, by what is true; the last place takes what isn't counted.
-            shape = (self._rows, 2, 2 * classes * BINS + 1)
+            # Pixels and probabilities, by what is true.
+            shape = (self._rows, 2, 2 * probs.shape[1] * BINS)
             self._sums = torch.zeros(shape, dtype=torch.int64, device=self._device)
+        chosen = probs.flatten().index_select(0, places.entries)
         # int32 is several times as fast as int64 and holds BINS * _Q20.
-        whole = (probs.float().nan_to_num() * _Q20).round().int()
-        bins = ((whole * BINS) >> _BITS).clamp(max=BINS - 1)
-        of_class = torch.arange(classes, dtype=torch.int32, device=probs.device)[:, None, None]
-        place = (of_class * 2 + truth.int()) * BINS + bins
-        place = place.masked_fill(~counted | probs.isnan(), 2 * classes * BINS).flatten().long()
+        whole = (chosen.float().nan_to_num() * _Q20).round().int()
+        place = (((whole * BINS) >> _BITS).clamp(max=BINS - 1) + places.first_bins).long()
         self._sums[row, 0].index_add_(0, place, torch.ones_like(place))
-        self._sums[row, 1].index_add_(0, place, whole.flatten().long())
+        self._sums[row, 1].index_add_(0, place, whole.long())
 
     def partial(self) -> np.ndarray:
         """What has been added so far, on the host, to be sent to another process.
@@ -121,7 +143,7 @@ class CalibrationTable:
         """
         if self._sums is None:
             return np.zeros((self._rows, 0, BINS, len(FIELDS)), dtype=np.int64)
-        held = self._sums[..., :-1].clone().cpu().numpy()
+        held = self._sums.clone().cpu().numpy()
         pixels, probs = np.moveaxis(held.reshape(self._rows, 2, -1, 2, BINS), 1, 0)
         fields = (pixels.sum(axis=2), pixels[:, :, 1], probs.sum(axis=2))
         return np.stack(fields, axis=-1)

@@ -1,12 +1,12 @@
 """Corruptions of the scanner kind as attacks: what happens to a scan without anybody's intent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from robustness.attack import Attack, AttackBatch, Passes, check_name
+from robustness.attack import AttackBatch, Passes, RepeatedAttack, by_repeat, check_name
 from robustness.corruption_kinds import KINDS
 from robustness.corruption_models import Draw
 from robustness.keyed_random import absorb, slice_keys
@@ -17,7 +17,7 @@ Box = tuple[Tensor, slice, slice]
 
 
 @dataclass(frozen=True)
-class CorruptionAttack(Attack):
+class CorruptionAttack(RepeatedAttack):
     """Corrupts slices as a scanner does, in five severities; the strengths stand in ``KINDS``.
 
     The scan is the box around a slice's valid pixels: what lies in the padding neither changes nor
@@ -34,6 +34,8 @@ class CorruptionAttack(Attack):
         high: Upper end of the image range.
         repeats: How often a random kind is drawn; 1 where nothing is random.
         valid_only: Leave padding alone; otherwise it is part of the scan.
+        half_width: How wide the 95 % interval of the mean Dice over repeats may be to either
+            side: each point takes as many repeats as that needs, ``repeats`` at most; 0 takes all.
 
     Raises:
         ValueError: If a setting makes no sense.
@@ -45,6 +47,7 @@ class CorruptionAttack(Attack):
     high: float = 0.2
     repeats: int = 1
     valid_only: bool = True
+    half_width: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense before anything is computed."""
@@ -56,10 +59,7 @@ class CorruptionAttack(Attack):
         self.check_range(self.low, self.high)
         if not KINDS[self.kind].ranged:
             self.check_unused(("low", "high"), f"kind is {self.kind}")
-        if self.repeats < 1:
-            self.refuse("repeats", self.repeats, "1 or more")
-        if self.repeats != 1 and not KINDS[self.kind].random:
-            self.refuse("repeats", self.repeats, f"1, since nothing in {self.kind} is random")
+        self.check_repeats(random=KINDS[self.kind].random, what=self.kind)
 
     @property
     def axis(self) -> str:
@@ -81,15 +81,18 @@ class CorruptionAttack(Attack):
         """None: a corruption does not know the network."""
         return Passes(0, 0)
 
-    def disturb(self, batch: AttackBatch, seed: int) -> Iterator[tuple[int, int, Tensor]]:
-        """The same draw at each severity of a repeat; see :meth:`Attack.disturb`."""
+    def disturb_repeats(
+        self, batch: AttackBatch, seed: int, repeats: Sequence[range]
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """The same draw at each severity; see :meth:`RepeatedAttack.disturb_repeats`."""
         region = batch.movable(valid_only=self.valid_only)
         boxes = _boxes(region)
-        for repeat in range(self.repeats):
+        for repeat, indices in by_repeat(repeats):
             keys = absorb(
                 slice_keys(seed, f"{self.name}/draw", batch.case_keys, batch.slice_index), repeat
             )
-            for index, severity in enumerate(self.severities):
+            for index in indices:
+                severity = self.severities[index]
                 yield index, repeat, self._corrupted(batch.image, region, boxes, keys, severity)
 
     def _corrupted(

@@ -168,13 +168,12 @@ def slice_counts(
         int64, shape ``(B, K, len(FIELDS))``, in the order of ``FIELDS``. Slice Dice and mean
         absolute change are rounded to multiples of 2**-20, so that their sums are exact.
     """
-    tp = (predicted & truth).flatten(2).sum(dim=2)
-    positive = predicted.flatten(2).sum(dim=2)
-    true = truth.flatten(2).sum(dim=2)
+    tp, positive, true = (_pixels(mask) for mask in (predicted & truth, predicted, truth))
     fp, fn = positive - tp, true - tp
     has_truth = true > 0
     dice = 2.0 * tp.double() / (positive + true).clamp(min=1).double()
-    change = (disturbed - image).abs().flatten(1).mean(dim=1, dtype=torch.float64)
+    # Turned into float64 first: mean(dtype=float64) does the same three times as slowly.
+    change = (disturbed - image).abs().double().flatten(1).mean(dim=1)
     per_slice = (change * Q20).round().long()[:, None].expand_as(tp)
     fields = (
         tp,
@@ -188,6 +187,12 @@ def slice_counts(
         degenerate.long()[:, None].expand_as(tp),
     )
     return torch.stack(fields, dim=2)
+
+
+def _pixels(mask: Tensor) -> Tensor:
+    """How many entries of bool masks ``(B, K, H, W)`` are True: int64, ``(B, K)``."""
+    # Sums of bytes in int32 are twice as fast as those of bool in int64.
+    return mask.flatten(2).view(torch.uint8).sum(dim=2, dtype=torch.int32).long()
 
 
 def counts_frame(

@@ -1,6 +1,5 @@
 """Evaluates attacks on a network: one gradient per batch, then all disturbed copies, and counts."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robustness.attack import Attack, AttackBatch, Passes, check_name
+from robustness.attack import Attack, AttackBatch, Passes, RepeatedAttack, check_name
 from robustness.batches import Batch, Piece, attack_batch, fixed_size, ordinary_tensors
-from robustness.calibration import CalibrationTable
+from robustness.calibration import CalibrationTable, Places, bin_places
 from robustness.counts import CLEAN, CLEAN_ROW, CountTable, Row, slice_counts
 from robustness.distances import DistanceTable
 from robustness.minimum_norm import MinimumNormAttack
@@ -25,10 +24,13 @@ class Plan:
     Attributes:
         attacks: The attacks, with unique names.
         rows: One row of the counts for the clean slices and for each attack, point and repeat.
+        repeats: Which repeats of an attack are made at each of its points; all repeats of those
+            that are not named.
     """
 
     attacks: tuple[Attack, ...]
     rows: tuple[Row, ...]
+    repeats: Mapping[str, Sequence[range]] = field(default_factory=dict)
 
     @property
     def cost(self) -> Passes:
@@ -40,6 +42,14 @@ class Plan:
             len(self.rows) + sum(passes.forward for passes in own) - again,
             sum(passes.backward for passes in own) - again,
         )
+
+    def disturb(
+        self, attack: Attack, batch: AttackBatch, seed: int
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """The disturbed copies of a batch that the plan asks for; see :meth:`Attack.disturb`."""
+        if isinstance(attack, RepeatedAttack) and attack.name in self.repeats:
+            return attack.disturb_repeats(batch, seed, self.repeats[attack.name])
+        return attack.disturb(batch, seed)
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,15 @@ class Attacker:
     objectives: Mapping[str, Objective] = field(default_factory=lambda: OBJECTIVES)
 
 
-def make_plan(attacks: Sequence[Attack]) -> Plan:
+def make_plan(
+    attacks: Sequence[Attack], repeats: Mapping[str, Sequence[range]] | None = None
+) -> Plan:
     """Lay out the rows of the counts.
 
     Args:
         attacks: The attacks.
+        repeats: Which repeats of a :class:`RepeatedAttack` are made at each of its points, by its
+            name; all repeats of those that are not named.
 
     Returns:
         The plan, clean slices first.
@@ -91,15 +105,33 @@ def make_plan(attacks: Sequence[Attack]) -> Plan:
         if names.count(name) > 1 or name == CLEAN_ROW.attack:
             msg = f"attack {name}: the name is taken, expected a unique one"
             raise ValueError(msg)
-    rows = [CLEAN_ROW]
     for attack in attacks:
         attack.check_among(attacks)
+    chosen = dict(repeats or {})
+    return Plan(tuple(attacks), (CLEAN_ROW, *_rows(attacks, chosen)), chosen)
+
+
+def further_plan(attacks: Sequence[Attack], repeats: Mapping[str, Sequence[range]]) -> Plan:
+    """Lay out more repeats of some attacks alone, without the clean slices.
+
+    Args:
+        attacks: The attacks of the first plan.
+        repeats: Which repeats are made at each point, by name of the attack.
+    """
+    chosen = tuple(attack for attack in attacks if attack.name in repeats)
+    return Plan(chosen, _rows(chosen, repeats), dict(repeats))
+
+
+def _rows(attacks: Sequence[Attack], repeats: Mapping[str, Sequence[range]]) -> tuple[Row, ...]:
+    rows = []
+    for attack in attacks:
+        made = repeats.get(attack.name, [range(attack.repeats)] * len(attack.points))
         rows += [
             Row(attack.name, attack.axis, index, point, repeat)
-            for index, point in enumerate(attack.points)
-            for repeat in range(attack.repeats)
+            for index, (point, of_point) in enumerate(zip(attack.points, made, strict=True))
+            for repeat in of_point
         ]
-    return Plan(tuple(attacks), tuple(rows))
+    return tuple(rows)
 
 
 def evaluate(
@@ -188,29 +220,6 @@ def evaluate_many(
     return found
 
 
-def seconds_per_slice(forward: Forward, image: Tensor, batch_size: int, trials: int = 3) -> float:
-    """Measure what one slice costs in a forward pass, to say how long an evaluation takes.
-
-    Args:
-        forward: Gives logits for images.
-        image: Some slices, shape ``(B, C, H, W)``, on the network's device.
-        batch_size: The size of the engine's batches.
-        trials: How many batches are timed after one that warms up.
-
-    Returns:
-        Seconds, the median of the trials.
-    """
-    full = image[torch.arange(batch_size, device=image.device) % image.shape[0]]
-    taken = []
-    with torch.no_grad():
-        for _ in range(trials + 1):
-            start = time.perf_counter()
-            # Reading a number waits for the device.
-            forward(full).float().sum().item()
-            taken.append(time.perf_counter() - start)
-    return sorted(taken[1:])[trials // 2] / batch_size
-
-
 @dataclass(frozen=True)
 class _Counter:
     """Puts a piece through every disturbance of a plan."""
@@ -221,7 +230,7 @@ class _Counter:
     seed: int
     device: torch.device
     _rows: dict[tuple[str, int, int], int] = field(init=False, repr=False)
-    _broken: list[Tensor] = field(default_factory=list, init=False, repr=False)
+    _ends: list[Tensor] = field(default_factory=list, init=False, repr=False)
     _rows_seen: list[str] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -235,15 +244,18 @@ class _Counter:
         batch = attack_batch(self.attacker.forward, piece, self.device, self.attacker.objectives)
         classes = batch.mask.shape[1]
         slots = [found.counts.slots(piece.cases, classes) for _, found in self.victims]
+        against = _against(batch, len(piece.cases))
         undisturbed = torch.zeros_like(batch.case_keys, dtype=torch.bool)
-        clean = self._count_row((CLEAN, 0, 0), batch, batch.image, undisturbed, slots)
-        self._refuse_broken()
+        clean: list[Tensor] = []
+        if CLEAN_ROW in self.plan.rows:
+            clean = self._count_row((CLEAN, 0, 0), batch, against, batch.image, undisturbed, slots)
+            self._refuse_broken()
         for attack in self.plan.attacks:
             with _naming(attack):
                 degenerate = attack.degenerate(batch)
-                for point, repeat, disturbed in attack.disturb(batch, self.seed):
+                for point, repeat, disturbed in self.plan.disturb(attack, batch, self.seed):
                     row = (attack.name, point, repeat)
-                    self._count_row(row, batch, disturbed, degenerate, slots)
+                    self._count_row(row, batch, against, disturbed, degenerate, slots)
                     if isinstance(attack, MinimumNormAttack):
                         self._measure(attack, (point, repeat), piece, batch, disturbed, clean)
         self._refuse_broken()
@@ -252,40 +264,40 @@ class _Counter:
         self,
         row: tuple[str, int, int],
         batch: AttackBatch,
+        against: "_Against",
         disturbed: Tensor,
         degenerate: Tensor,
         slots: Sequence[Tensor],
     ) -> list[Tensor]:
         """Count a disturbance on all victims; returns the logits of each."""
         given = []
-        real = slice(0, len(slots[0]))
-        counted = batch.counted[real]
+        real = against.real
         for (forward, found), own_slots in zip(self.victims, slots, strict=True):
             with torch.no_grad():
                 logits = forward(disturbed).float()
             check_logits(logits, batch.mask)
             # NaN is above no threshold: a network that diverged would pass for one that finds
             # nothing. Looked at once a batch, since looking waits for the device.
-            self._broken.append(~torch.isfinite(logits).all())
+            self._ends.append(torch.stack(torch.aminmax(logits)))
             self._rows_seen.append(row[0])
             values = slice_counts(
-                (logits[real] > 0) & counted,
-                (batch.mask[real] > 0) & counted,
+                (logits[real] > 0) & against.counted,
+                against.truth,
                 batch.image[real],
                 disturbed[real],
                 degenerate[real],
             )
             found.counts.add(self._rows[row], own_slots, values)
-            truth, known = batch.mask[real] > 0, counted & batch.valid[real]
-            found.calibration.add(self._rows[row], logits[real].sigmoid(), truth, known)
+            found.calibration.add(self._rows[row], logits[real].sigmoid(), against.places)
             given.append(logits)
         return given
 
     def _refuse_broken(self) -> None:
         """Raise ValueError if a network gave NaN or infinite logits for this batch."""
-        broken = torch.stack(self._broken).tolist() if self._broken else []
+        finite = torch.isfinite(torch.stack(self._ends)).all(dim=1) if self._ends else torch.ones(0)
+        broken = (~finite.bool()).tolist()
         first = next((name for name, bad in zip(self._rows_seen, broken, strict=True) if bad), None)
-        self._broken.clear()
+        self._ends.clear()
         self._rows_seen.clear()
         if first is not None:
             where = "clean slices" if first == CLEAN else "disturbed slices"
@@ -316,6 +328,30 @@ class _Counter:
                     distances=distances,
                     clean_dice=dice,
                 )
+
+
+@dataclass(frozen=True)
+class _Against:
+    """What the slices of a piece are counted against, the same for all disturbances.
+
+    Attributes:
+        real: The slices that do not only fill the piece up.
+        counted: False where the truth is not known, shape ``(B, 1, H, W)``.
+        truth: True masks where they are counted, bool, shape ``(B, K, H, W)``.
+        places: Where their probabilities are counted.
+    """
+
+    real: slice
+    counted: Tensor
+    truth: Tensor
+    places: Places
+
+
+def _against(batch: AttackBatch, slices: int) -> _Against:
+    real = slice(0, slices)
+    counted = batch.counted[real]
+    truth = batch.mask[real] > 0
+    return _Against(real, counted, truth & counted, bin_places(truth, counted & batch.valid[real]))
 
 
 @contextmanager

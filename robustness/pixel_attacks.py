@@ -12,7 +12,15 @@ from typing import Any
 
 from torch import Tensor
 
-from robustness.attack import GRADIENT_RANKINGS, Attack, AttackBatch, Passes, check_name
+from robustness.attack import (
+    GRADIENT_RANKINGS,
+    Attack,
+    AttackBatch,
+    Passes,
+    RepeatedAttack,
+    by_repeat,
+    check_name,
+)
 from robustness.keyed_random import slice_keys
 from robustness.orders import (
     BLIND_RANKINGS,
@@ -44,7 +52,7 @@ _LATER_OPTIONS = ("valid_only", "per_channel", "window")
 
 
 @dataclass(frozen=True)
-class PixelAttack(Attack):
+class PixelAttack(RepeatedAttack):
     """Replaces pixels, unclipped; what attacks by level and by count share."""
 
     @property
@@ -122,8 +130,6 @@ class PixelAttack(Attack):
     def _check(self) -> None:
         check_name(self.name)
         self.check_option("ranking", self._ranking, RANKINGS)
-        if self.repeats < 1:
-            self.refuse("repeats", self.repeats, "1 or more")
         self.check_rising("points", self.points)
 
 
@@ -140,6 +146,8 @@ class LevelAttack(PixelAttack):
             ``intensity_matched`` (other pixels as bright as the top ones by gradient) or ``random``
             (always in the valid region).
         repeats: How often random pixels are drawn; 1 where nothing in the ranking is random.
+        half_width: How wide the 95 % interval of the mean Dice over repeats may be to either
+            side: each point takes as many repeats as that needs, ``repeats`` at most; 0 takes all.
         valid_only: Whether padding is left alone; else it is ordinary, as in the paper.
         per_channel: Whether single entries of channels are ranked and replaced, not whole pixels.
 
@@ -153,14 +161,14 @@ class LevelAttack(PixelAttack):
     repeats: int = 1
     valid_only: bool = False
     per_channel: bool = False
+    half_width: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense before anything is computed."""
         self._check()
         if self.pixels < 1:
             self.refuse("pixels", self.pixels, "1 or more")
-        if self.ranking not in RANDOM_RANKINGS and self.repeats != 1:
-            self.refuse("repeats", self.repeats, "1, since nothing in it is random")
+        self.check_repeats(random=self.ranking in RANDOM_RANKINGS, what="it")
 
     @property
     def axis(self) -> str:
@@ -189,12 +197,14 @@ class LevelAttack(PixelAttack):
     def _per_channel(self) -> bool:
         return self.per_channel
 
-    def disturb(self, batch: AttackBatch, seed: int) -> Iterator[tuple[int, int, Tensor]]:
-        """The same pixels at each level; see :meth:`Attack.disturb`."""
-        for repeat in range(self.repeats):
+    def disturb_repeats(
+        self, batch: AttackBatch, seed: int, repeats: Sequence[range]
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """The same pixels at each level; see :meth:`RepeatedAttack.disturb_repeats`."""
+        for repeat, indices in by_repeat(repeats):
             entries = self._entries(batch, seed, repeat, self.pixels)
-            for index, level in enumerate(self.points):
-                yield index, repeat, self._replaced(batch, entries, level)
+            for index in indices:
+                yield index, repeat, self._replaced(batch, entries, self.points[index])
 
 
 @dataclass(frozen=True)
@@ -218,6 +228,8 @@ class CountAttack(PixelAttack):
             ``intensity_matched`` (other pixels as bright as the top ones by gradient) or ``random``
             (always in the valid region).
         repeats: How often random values or pixels are drawn.
+        half_width: How wide the 95 % interval of the mean Dice over repeats may be to either
+            side: each point takes as many repeats as that needs, ``repeats`` at most; 0 takes all.
         values_like: Name of the attack whose random values are used, so that a control differs
             from its attack in the pixels alone; its own name where empty. Both must draw the
             same kind of values from the same range.
@@ -240,6 +252,7 @@ class CountAttack(PixelAttack):
     valid_only: bool = False
     per_channel: bool = False
     window: int = 3
+    half_width: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense before anything is computed."""
@@ -262,8 +275,7 @@ class CountAttack(PixelAttack):
             idle += ["window"]
         self.check_unused(idle, f"value is {self.value}")
         drawn = self.ranking in RANDOM_RANKINGS or self.value in DRAWN_VALUES
-        if not drawn and self.repeats != 1:
-            self.refuse("repeats", self.repeats, "1, since nothing in it is random")
+        self.check_repeats(random=drawn, what="it")
 
     @property
     def axis(self) -> str:
@@ -316,12 +328,18 @@ class CountAttack(PixelAttack):
             expected = f"an attack with its own values, {self.value} in [{self.low}, {self.high})"
             self.refuse("values_like", f"{self.values_like}, {value} in [{low}, {high})", expected)
 
-    def disturb(self, batch: AttackBatch, seed: int) -> Iterator[tuple[int, int, Tensor]]:
-        """The j-th pixel keeps its value at every point of a repeat; see :meth:`Attack.disturb`."""
-        for repeat in range(self.repeats):
+    def disturb_repeats(
+        self, batch: AttackBatch, seed: int, repeats: Sequence[range]
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """The j-th pixel keeps its value at every point of a repeat.
+
+        See :meth:`RepeatedAttack.disturb_repeats`.
+        """
+        for repeat, indices in by_repeat(repeats):
             entries = self._entries(batch, seed, repeat, self.counts[-1])
             values = self._values(batch, entries, seed, repeat)
-            for index, count in enumerate(self.counts):
+            for index in indices:
+                count = self.counts[index]
                 yield index, repeat, self._replaced(batch, entries[:, :count], values[..., :count])
 
     @property

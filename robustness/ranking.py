@@ -6,6 +6,10 @@ from torch.nn import functional
 
 from robustness.keyed_random import counter_hashes
 
+# Where an order is this many times as long as what is taken of it, finding the first ones is
+# several times as fast as sorting all.
+_FEW = 16
+
 
 def rank_by_score(score: Tensor, count: int, allowed: Tensor | None = None) -> Tensor:
     """The pixels with the highest scores, highest first; ties go to the lower row-major index.
@@ -27,6 +31,8 @@ def rank_by_score(score: Tensor, count: int, allowed: Tensor | None = None) -> T
     _check_count(count, flat.shape[1])
     if allowed is not None:
         flat = flat.masked_fill(~allowed.flatten(1), -torch.inf)
+    if flat.dtype is torch.float32 and _FEW * count <= flat.shape[1]:
+        return _untied(flat).topk(count, dim=1).indices
     order = torch.sort(flat, dim=1, descending=True, stable=True).indices
     return order[:, :count].contiguous()
 
@@ -115,6 +121,17 @@ def edge_strength(image: Tensor, valid: Tensor | None = None) -> Tensor:
         return strength
     near_padding = functional.max_pool2d((~valid).float(), 3, stride=1, padding=1) > 0
     return strength.masked_fill(near_padding, 0.0)
+
+
+def _untied(score: Tensor) -> Tensor:
+    """Whole numbers in the order of the scores, float32 ``(B, N)``; a tie goes to the lower index.
+
+    As integers, the bits of floating-point numbers rise with them, once those of negative numbers
+    are flipped; the index fills the lower half of 64 bits.
+    """
+    bits = (score + 0.0).view(torch.int32)  # adding makes a zero of minus zero
+    rising = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+    return (rising << 32) | torch.arange(score.shape[1] - 1, -1, -1, device=score.device)
 
 
 def _check_count(count: int, pixels: int) -> None:

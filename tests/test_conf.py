@@ -35,6 +35,7 @@ TINY = [
     *("--data.eval_batch_size", "1"),
     *("--trainer.accelerator", "cpu"),
     *("--trainer.devices", "1"),
+    *("--trainer.num_nodes", "1"),
     *("--trainer.strategy", "auto"),
     *("--trainer.fast_dev_run", "true"),
     *("--model.channels", "[4]"),
@@ -171,6 +172,27 @@ def test_attacks_of_a_yaml_replace_or_join_the_default(
         assert wanted["init_args"].items() <= used.items()
 
 
+def test_a_list_of_attacks_takes_nothing_from_the_one_that_it_replaces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many as there were, of the same kinds in the same places, with other settings."""
+    default = content(CONF / "default.yaml")["robustness"]["attacks"]
+    own = []
+    for number, one in enumerate(default):
+        kind = one["class_path"]
+        points = {"levels": [0.5]} if kind.endswith("LevelAttack") else {"counts": [3]}
+        own.append({"class_path": kind, "init_args": {"name": f"own_{number}", **points}})
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"robustness": {"attacks": own}}), encoding="utf-8")
+    for (kind, used), one in zip(
+        attacks_of(printed(capsys, "--config", str(path), "--robustness.pictures", "0")),
+        own,
+        strict=True,
+    ):
+        alone = build((kind, one["init_args"]))
+        assert build((kind, used)) == alone
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_methods_of_a_yaml_replace_the_default(
     path: Path, capsys: pytest.CaptureFixture[str]
@@ -208,7 +230,7 @@ def test_the_papers_attacks_are_there_exactly(
 ) -> None:
     flags = [] if name == "default" else ["--config", str(CONF / f"{name}.yaml")]
     attacks = {args["name"]: args for _, args in attacks_of(printed(capsys, *flags))}
-    repeats = 5 if name == "default" else 100
+    asked = 0.005 if name == "default" else 0.0
     in_range = [0.0, 0.05, 0.1, 0.15, 0.2]
     beyond = [0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]
     counts = [1, 2, 5, 10, 20, 30, 40, 50]
@@ -223,6 +245,8 @@ def test_the_papers_attacks_are_there_exactly(
             assert found["levels"] == levels
             assert found["ranking"] == ranking
             assert found["pixels"] == 5
+            drawn = (100, asked) if ranking == "random" else (1, 0.0)
+            assert (found["repeats"], found["half_width"]) == drawn
     for suffix in ("", "_control", "_abs", "_logit"):
         assert attacks[f"topn_at_max{suffix}"]["counts"] == counts
         assert attacks[f"topn_at_max{suffix}"]["value"] == 0.2
@@ -231,7 +255,7 @@ def test_the_papers_attacks_are_there_exactly(
         assert found["counts"] == counts
         assert found["value"] == "uniform"
         assert (found["low"], found["high"]) == (0.0, 1.0)
-        assert found["repeats"] == repeats
+        assert (found["repeats"], found["half_width"]) == (100, asked)
         assert found["ranking"] == ranking
     assert attacks["topn_random_control"]["values_like"] == "topn_random"
     assert len(attacks) == 14

