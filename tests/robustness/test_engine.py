@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustness.attack import Attack
-from robustness.batch_size import seconds_per_slice
 from robustness.counts import CLEAN_ROW, FIELDS, Row, counts_frame
 from robustness.directed import Fgsm
 from robustness.engine import Attacker, evaluate, evaluate_many, make_plan
@@ -232,26 +231,6 @@ def test_half_precision_logits_are_counted() -> None:
     exact = count(network, slices, [])
     rounded = count(lambda image: network(image).bfloat16(), slices, [])
     assert exact[["tp", "fp", "fn"]].equals(rounded[["tp", "fp", "fn"]])
-
-
-class _Recorder(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[Tensor] = []
-
-    def forward(self, image: Tensor) -> Tensor:
-        assert not torch.is_grad_enabled()
-        self.seen.append(image)
-        return image
-
-
-def test_the_time_is_measured_on_full_batches_of_the_given_slices() -> None:
-    network, image = _Recorder(), torch.rand(3, 1, 4, 4)
-    seconds = seconds_per_slice(network, image, 8, trials=2)
-    assert 0 < seconds < 1
-    assert len(network.seen) == 3
-    expected = torch.cat([image, image, image[:2]])
-    assert all(torch.equal(seen, expected) for seen in network.seen)
 
 
 def test_a_network_that_diverged_does_not_pass_for_one_that_finds_nothing() -> None:
