@@ -19,7 +19,7 @@ NO_PYTHON := no Python with venv: found none of 3.11 or newer on the path, expec
 	install it and run make again
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test test-slow test-real test-postgres browser test-browser lint types check bench lock docker clean
+.PHONY: help install demo ui test test-slow test-real test-postgres browser test-browser lint types check bench lock docker stack clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -94,6 +94,9 @@ lock: ## Make requirements.lock again from pyproject.toml
 
 docker: ## Build the image that runs main.py without anything installed
 	docker build --file docker/Dockerfile --tag segstress .
+
+stack: $(STAMP) ## Run a team's PostgreSQL and MLflow server here without Docker (PORT=5001 for another port)
+	@$(PYTHON) docker/stack.py $(if $(PORT),--port $(PORT))
 
 clean: ## Remove caches and the stamp of .venv; runs under mlruns/ stay
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache build lightning_logs $(STAMP)
