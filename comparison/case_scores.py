@@ -8,9 +8,9 @@ import pandas as pd
 
 from comparison.figures import point_words
 from comparison.selection import Selection
+from comparison.statistics import area_weights
 from comparison.table import CONTROL
 from robustness.counts import CLEAN
-from robustness.curves import area_under_curve, case_dice, starts_clean
 
 RunKey = tuple[str, str]
 """Seed and fold of a run."""
@@ -54,9 +54,8 @@ def case_scores(selection: Selection, measures: Sequence[str]) -> list[CaseScore
         measures: Names of measures as in the table of scores. Those of single classes and of
             controls are no questions about losses, and are left out.
     """
-    frames = [compared.counts.frame for compared in selection.runs]
-    pivots = [_pivot(frame) for frame in frames]
-    points = _points(frames[0])
+    pivots = [_pivot(compared.dice) for compared in selection.runs]
+    points = _points(selection.runs[0].dice)
     found = []
     for measure in measures:
         kind, _, rest = measure.partition("/")
@@ -72,9 +71,8 @@ def case_scores(selection: Selection, measures: Sequence[str]) -> list[CaseScore
     return found
 
 
-def _pivot(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+def _pivot(scored: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Dice with a row a case and class and a column a point, and the number of classes."""
-    scored = case_dice(frame)
     dice = scored.pivot_table(
         index=["case", "class"],
         columns=["attack", "point_index"],
@@ -82,12 +80,12 @@ def _pivot(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
         dropna=False,
         observed=True,
     )
-    return dice, int(frame["class"].nunique())
+    return dice, int(scored["class"].nunique())
 
 
-def _points(frame: pd.DataFrame) -> pd.DataFrame:
+def _points(scored: pd.DataFrame) -> pd.DataFrame:
     columns = ["attack", "axis", "point_index", "point"]
-    return frame[columns].drop_duplicates().sort_values(["attack", "point_index"])
+    return scored[columns].drop_duplicates().sort_values(["attack", "point_index"])
 
 
 def _asked(
@@ -98,29 +96,17 @@ def _asked(
         return Question(CLEAN, "Dice without attack", "without attack"), {(CLEAN, 0): 1.0}
     curve = points[points["attack"] == attack]
     axis = str(curve["axis"].iloc[0])
-    keys = [(attack, int(index)) for index in curve["point_index"]]
-    levels = curve["point"].to_numpy(float)
     if kind == "dice":
-        nearest = int(np.argmin(np.abs(levels - float(point))))
-        at = f"{point_words(axis, float(levels[nearest]))}, {attack}"
+        nearest = curve.iloc[int(np.argmin(np.abs(curve["point"].to_numpy() - float(point))))]
+        at = f"{point_words(axis, float(nearest['point']))}, {attack}"
         question = Question(f"dice/{attack}@{point}", f"Dice at {at}", f"at {at}")
-        return question, {keys[nearest]: 1.0}
-    # An area is linear in Dice: its weights are the areas under curves of one single point.
-    clean = 0.0 if starts_clean(axis) else None
-    units = np.eye(len(levels))
-    weights = {
-        key: area_under_curve(levels, unit, clean=clean)
-        for key, unit in zip(keys, units, strict=True)
-    }
-    if clean is not None:
-        weights[CLEAN, 0] = area_under_curve(levels, 0 * levels, clean=1.0)
+        return question, {(attack, int(nearest["point_index"])): 1.0}
     question = Question(
         f"auc/{attack}",
         f"Area under the curve of {attack} (mean Dice over its axis)",
         f"on average over the axis of {attack}",
     )
-    # A point without weight is not asked for, so that a case without Dice there is kept.
-    return question, {key: weight for key, weight in weights.items() if weight}
+    return question, area_weights(points, attack)
 
 
 def _mean_over_classes(score: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The figures of a comparison: curves with a line a loss, pictures with a row a loss."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pandas as pd
 from comparison.selection import Selection
 from comparison.table import CONTROL
 from pictures.curves import Curve, axis_words, curves_figure
-from pictures.drawing import draw
+from pictures.drawing import Undrawn, draw, drawing_aside
 from pictures.margins import margins_figure
 from pictures.masks import masks_figure
 from pictures.panels import Row
@@ -160,15 +161,41 @@ def picture_cases(selection: Selection) -> list[PictureCase]:
     return cases
 
 
-def case_figures(selection: Selection, rows: Sequence[Row]) -> dict[str, bytes]:
-    """PNGs of the pictures of one slice, all losses on one scale.
+@contextmanager
+def drawn_cases(
+    selection: Selection,
+) -> Iterator[Callable[[], list[tuple[PictureCase, dict[str, bytes]]]]]:
+    """Draw the pictures of all cases while other work is done.
+
+    Args:
+        selection: The runs.
+
+    Yields:
+        A function that waits for them: the pictured slices, each with its PNGs by name.
+    """
+    cases = picture_cases(selection)
+    figures = [case_figures(selection, case.rows) for case in cases]
+    with drawing_aside([figure for of_case in figures for figure in of_case.values()]) as drawings:
+
+        def wait() -> list[tuple[PictureCase, dict[str, bytes]]]:
+            found = iter(drawings())
+            return [
+                (case, {name: next(found) for name in of_case})
+                for case, of_case in zip(cases, figures, strict=True)
+            ]
+
+        yield wait
+
+
+def case_figures(selection: Selection, rows: Sequence[Row]) -> dict[str, Undrawn]:
+    """The pictures of one slice, all losses on one scale.
 
     Args:
         selection: The runs.
         rows: A loss and its raw maps for each row.
 
     Returns:
-        PNGs by name: the paper's figures 1, 4 (one an attack, where the runs picture several)
+        Figures by name: the paper's figures 1, 4 (one an attack, where the runs picture several)
         and 7, and the margins.
     """
     counted = list(selection.runs[0].counts.frame["class"].unique())
@@ -176,7 +203,7 @@ def case_figures(selection: Selection, rows: Sequence[Row]) -> dict[str, bytes]:
     by_attack: dict[str, list[Row]] = {}
     for loss, snapshot in rows:
         by_attack.setdefault(snapshot.attack, []).append((loss, snapshot))
-    figures = {
+    return {
         "figure1_saliency": saliency_figure(rows, shared_scale=True, class_names=classes),
         **{
             "figure4_shrinking" + (f"_{attack}" if len(by_attack) > 1 else ""): shrinking_figure(
@@ -187,7 +214,6 @@ def case_figures(selection: Selection, rows: Sequence[Row]) -> dict[str, bytes]:
         "figure7_masks": masks_figure(rows, class_names=classes),
         "margins": margins_figure(rows, styles=loss_styles(selection.by_loss())),
     }
-    return {name: draw(figure) for name, figure in figures.items()}
 
 
 def _curve(loss: str, found: pd.DataFrame, attack: str) -> Curve:

@@ -36,23 +36,31 @@ class SeedTest:
 UNTESTED = SeedTest(*[float("nan")] * 4)
 
 
-def bca_ends(values: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def bca_ends(
+    values: np.ndarray, *, draws: int = DRAWS, seed: int = 0, expand: bool = True
+) -> np.ndarray:
     """The 95 % BCa bootstrap intervals of the means of several columns over cases.
 
     Cases are drawn with replacement, the same ones for all columns of as many cases. The
     acceleration is that of the jackknife, which for a mean has a closed form.
 
+    The means of draws of n cases vary less than means of n new cases, by sqrt((n - 1) / n), and a
+    normal quantile knows nothing of a spread that is itself estimated. Expanded intervals ask for
+    t(n - 1) * sqrt(n / (n - 1)) in its place: at 40 cases for 2.05 instead of 1.96.
+
     Args:
         values: Shape ``(cases, columns)``; NaN are left out.
         draws: How often cases are drawn.
         seed: Of the draws.
+        expand: Whether to make up for few cases; without it, the interval is the textbook's.
 
     Returns:
         Low and high ends, shape ``(2, columns)``; NaN for columns with fewer than two values, the
         value itself where all are equal.
 
     References:
-        Efron and Tibshirani, An introduction to the bootstrap, 1993, section 14.3.
+        Efron and Tibshirani, An introduction to the bootstrap, 1993, section 14.3; Hesterberg,
+        What teachers should know about the bootstrap, Am. Stat. 69, 2015 (expanded percentiles).
     """
     ends = np.full((2, values.shape[1]), np.nan)
     known = ~np.isnan(values)
@@ -60,7 +68,7 @@ def bca_ends(values: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> np.nda
     for pattern in np.unique(known, axis=1).T:
         if pattern.sum() >= _SEVERAL:
             columns = np.all(known == pattern[:, None], axis=0)
-            ends[:, columns] = _bca(values[pattern][:, columns], draws, seed)
+            ends[:, columns] = _bca(values[pattern][:, columns], draws, seed, expand)
     return ends
 
 
@@ -150,7 +158,7 @@ def drawn_weights(count: int, draws: int, seed: int) -> np.ndarray:
     return weights
 
 
-def _bca(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
+def _bca(values: np.ndarray, draws: int, seed: int, expand: bool) -> np.ndarray:
     mean = values.mean(axis=0)
     # From the mean, lest values that are all equal seem to vary in their last digit.
     centred = values - mean
@@ -165,13 +173,22 @@ def _bca(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
     safe = np.where(varies, squares, 1.0)
     acceleration = np.sum(centred**3, axis=0) / (6 * safe**1.5)
     ends = np.empty((2, values.shape[1]))
-    for row, side in enumerate(((1 - LEVEL) / 2, (1 + LEVEL) / 2)):
-        moved = bias + stats.norm.ppf(side)
+    reach = _quantile(len(values), expand)
+    for row, quantile in enumerate((-reach, reach)):
+        moved = bias + quantile
         share = stats.norm.cdf(bias + moved / (1 - acceleration * moved))
         for column in np.flatnonzero(varies):
             ends[row, column] = np.quantile(drawn[:, column], share[column])
     found: np.ndarray = np.where(varies, ends, 0.0) + mean
     return found
+
+
+def _quantile(count: int, expand: bool) -> float:
+    """How many standard deviations an interval of a mean reaches to either side."""
+    side = (1 + LEVEL) / 2
+    if not expand:
+        return float(stats.norm.ppf(side))
+    return float(stats.t.ppf(side, count - 1)) * float(np.sqrt(count / (count - 1)))
 
 
 def _t_test(difference: float, error: float, freedom: float) -> SeedTest:

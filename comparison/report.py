@@ -15,9 +15,8 @@ from comparison.decision import decide, decision_figures, decision_tables
 from comparison.figures import (
     attack_figure,
     attack_names,
-    case_figures,
+    drawn_cases,
     file_stem,
-    picture_cases,
 )
 from comparison.ledger import ledger_figures, loss_ledgers
 from comparison.report_decision import decision_section
@@ -81,14 +80,19 @@ def write_report(selection: Selection, folder: Path, command: str) -> Written:
         InputError: If what a run has stored cannot be read.
         OSError: If a file cannot be written; the report that was there before is kept.
     """
-    curves = curves_by_loss(selection)
-    table = comparison_table(selection, curves)
-    decided = decide(selection, measures(table))
-    ranking = decision_figures(decided)
-    stills = {attack: attack_figure(selection, curves, attack) for attack in attack_names(curves)}
-    pictures = [(case, case_figures(selection, case.rows)) for case in picture_cases(selection)]
-    ledgers = loss_ledgers(selection)
-    heat_maps = ledger_figures(ledgers)
+    with drawn_cases(selection) as drawn_pictures:
+        curves = curves_by_loss(selection)
+        table = comparison_table(selection, curves)
+        decided = decide(selection, measures(table))
+        ranking = decision_figures(decided)
+        stills = {
+            attack: attack_figure(selection, curves, attack) for attack in attack_names(curves)
+        }
+        ledgers = loss_ledgers(selection)
+        heat_maps = ledger_figures(ledgers)
+        lab = attack_lab(selection, curves)
+        saliency = saliency_lab(selection)
+        pictures = drawn_pictures()
     drawn = dict(ranking) | {file_stem(attack): png for attack, png in stills.items()}
     for case, of_case in pictures:
         drawn |= {
@@ -96,8 +100,6 @@ def write_report(selection: Selection, folder: Path, command: str) -> Written:
         }
     names = unique_slugs(heat_maps)
     drawn |= {f"ledger_{name}": png for name, png in zip(names, heat_maps.values(), strict=True)}
-    lab = attack_lab(selection, curves)
-    saliency = saliency_lab(selection)
     figures = {
         f"{FIGURES_FOLDER}/{name}.png": png
         for name, png in (drawn | lab.figures | saliency.figures).items()

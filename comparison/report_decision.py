@@ -17,8 +17,9 @@ _INTRODUCTION = (
     "<p>A claim about a loss is one about trainings: its unit is the seed, and it stands where "
     "the t-test over seeds (paired where the losses share two seeds or more, else Welch's) has p "
     "below 0.05. What is seen over cases holds for these trained networks only: their mean "
-    "difference with its BCa bootstrap interval, and the paired Wilcoxon test. Intervals are "
-    "95 %, each for itself; every p is adjusted (Holm) for all pairs of its question.</p>"
+    "difference with its BCa bootstrap interval (expanded for few cases), and the paired Wilcoxon "
+    "test. Intervals are 95 %, each for itself; every p is adjusted (Holm) for all pairs of its "
+    "question.</p>"
 )
 _HEADS = (
     *("pair", "difference", "over cases (BCa)", "p, Wilcoxon", "cases"),
@@ -113,4 +114,5 @@ def _ends(low: float, high: float) -> str:
 def _p(p: float) -> str:
     if math.isnan(p):
         return '<td data-value="9">none</td>'
-    return f'<td data-value="{p:.6g}">{html.escape(p_words(p).removeprefix("p = "))}</td>'
+    words = p_words(p).removeprefix("p ").removeprefix("= ")
+    return f'<td data-value="{p:.6g}">{html.escape(words)}</td>'

@@ -164,8 +164,10 @@ def _chart(attack: str, still: bytes, figure: str) -> str:
 def _case(case: PictureCase, drawn: Mapping[str, bytes], is_open: bool) -> str:
     title = html.escape(f"{case.case}, slice {case.slice_index}")
     images = "".join(
-        f"<p>{image_html(png, html.escape(f'{name} of {case.case}', quote=True))}</p>"
-        for name, png in drawn.items()
+        f"<p>{image_html(png, words, optional=not is_open)}</p>"
+        for words, png in (
+            (html.escape(f"{name} of {case.case}", quote=True), png) for name, png in drawn.items()
+        )
     )
     missing = (
         f"<p>No pictures of {html.escape(', '.join(case.missing))}.</p>" if case.missing else ""

@@ -14,7 +14,7 @@ from pictures.style import to_webp_bytes
 PAGE_BYTES = 5_000_000
 _MARGIN = 50_000
 _COLORS = 255
-# Lossless WebP has about this share of a PNG's bytes, and base64 a third more.
+# Lossless WebP has at most about this share of a PNG's bytes, and base64 a third more.
 _LOSSLESS = 0.62 * 4 / 3
 _PLACE = re.compile(r'<img alt="([^"]*)" src="picture:([0-9a-f]{64})"( data-optional)?>')
 
@@ -45,17 +45,19 @@ def with_pictures(page: str, figures: Mapping[str, bytes], *, limit: int = PAGE_
     by_digest = {hashlib.sha256(png).hexdigest(): name for name, png in figures.items()}
     places = [(digest, bool(optional)) for _, digest, optional in _PLACE.findall(page)]
     room = limit - _MARGIN - len(page.encode())
-    lossless = _LOSSLESS * sum(len(figures[by_digest[digest]]) for digest, _ in places) < room
+    pngs = {digest: figures[by_digest[digest]] for digest, _ in places}
     data: dict[str, str] = {}
-    # What must be shown takes its room first.
-    for digest, optional in sorted(places, key=lambda place: place[1]):
-        png = figures[by_digest[digest]]
-        webp = to_webp_bytes(png) if lossless else _few_colors(png)
-        encoded = base64.b64encode(webp).decode()
-        if optional and len(encoded) > room:
-            break
-        data[digest] = encoded
-        room -= len(encoded)
+    if _LOSSLESS * sum(map(len, pngs.values())) < room:
+        data = {digest: _encoded(to_webp_bytes(png)) for digest, png in pngs.items()}
+    if not data or sum(len(data[digest]) for digest, _ in places) > room:
+        data = {}
+        # What must be shown takes its room first.
+        for digest, optional in sorted(places, key=lambda place: place[1]):
+            encoded = _encoded(_few_colors(pngs[digest]))
+            if optional and len(encoded) > room:
+                break
+            data[digest] = encoded
+            room -= len(encoded)
 
     def fill(place: re.Match[str]) -> str:
         words, digest, _ = place.groups()
@@ -64,6 +66,10 @@ def with_pictures(page: str, figures: Mapping[str, bytes], *, limit: int = PAGE_
         return f"<em>Not in this page, to keep it small: {html.escape(by_digest[digest])}</em>"
 
     return _PLACE.sub(fill, page)
+
+
+def _encoded(webp: bytes) -> str:
+    return base64.b64encode(webp).decode()
 
 
 def _few_colors(png: bytes) -> bytes:

@@ -4,12 +4,16 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
+
+import pandas as pd
 
 from datamodules.splits import OVERLAP
 from errors import InputError
 from pictures.style import order_losses
 from robustness.counts import CountsFile
+from robustness.curves import case_dice
 from tracking.reading import StoredRun, fetch_counts, list_runs
 from tracking.searching import matching_runs
 
@@ -43,6 +47,11 @@ class ComparedRun:
     seed: str
     fold: str
     counts: CountsFile
+
+    @cached_property
+    def dice(self) -> pd.DataFrame:
+        """Dice of each case at each point, from :func:`robustness.curves.case_dice`."""
+        return case_dice(self.counts.frame)
 
 
 @dataclass(frozen=True)

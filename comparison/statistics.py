@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from robustness.curves import areas, case_dice, mean_curves
+from robustness.counts import CLEAN, Q20
+from robustness.curves import area_under_curve, areas, case_dice, starts_clean
 
 _POINT = ["attack", "axis", "point_index", "point"]
 _LEVEL = 0.95
@@ -47,11 +48,14 @@ class _Means:
     left_out: np.ndarray
 
 
-def loss_curves(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def loss_curves(
+    frames: Sequence[pd.DataFrame], scored: Sequence[pd.DataFrame] | None = None
+) -> pd.DataFrame:
     """The curves of a loss from the counts of its runs, one for each seed.
 
     Args:
         frames: Tables of counts of the same cases and attacks.
+        scored: Dice of their cases, where it is known already; see :func:`scored_curves`.
 
     Returns:
         One row a point, the clean one included, with columns ``attack, axis, point_index, point``,
@@ -59,9 +63,8 @@ def loss_curves(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         change of a pixel, in image units), ``cases``, ``left_out`` (pairs of case and class that
         have no Dice under any seed) and ``seeds``.
     """
-    curves = scored_curves([case_dice(frame) for frame in frames])
-    changes = [mean_curves(frame)["change"].to_numpy() for frame in frames]
-    curves["change"] = np.mean(changes, axis=0)
+    curves = scored_curves(scored or [case_dice(frame) for frame in frames])
+    curves["change"] = np.mean([_changes(frame) for frame in frames], axis=0)
     return curves
 
 
@@ -96,25 +99,55 @@ def point_means(scored: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return _mean(_mean(_mean(pd.concat(scored, ignore_index=True), "case", "class"), "class"))
 
 
-def loss_areas(frames: Sequence[pd.DataFrame]) -> dict[str, Score]:
+def loss_areas(scored: Sequence[pd.DataFrame]) -> dict[str, Score]:
     """The area under each attack's curve, with intervals over the areas of cases and of seeds.
 
     Args:
-        frames: Tables of counts of the same cases and attacks, one for each seed.
+        scored: Tables as from :func:`robustness.curves.case_dice`, one for each seed.
 
     Returns:
         Scores by attack.
     """
-    means = _means([case_dice(frame) for frame in frames])
-    of_cases = [areas(curves) for _, curves in means.by_case.groupby("case", sort=False)]
-    of_seeds = [areas(curves) for _, curves in means.by_seed.groupby("seed", sort=False)]
+    means = _means(scored)
+    by_case, by_seed = (
+        values.pivot_table(
+            index=unit, columns=["attack", "point_index"], values="dice", dropna=False
+        )
+        for values, unit in ((means.by_case, "case"), (means.by_seed, "seed"))
+    )
     scores = {}
     for attack, value in areas(means.overall).items():
-        over_cases = half_width(np.array([found[attack] for found in of_cases]))
-        over_seeds = half_width(np.array([found[attack] for found in of_seeds]))
+        weights = area_weights(means.overall, attack)
+        over_cases, over_seeds = (
+            half_width(found[list(weights)].to_numpy() @ list(weights.values()))
+            for found in (by_case, by_seed)
+        )
         ends = (value - over_cases, value + over_cases, value - over_seeds, value + over_seeds)
         scores[attack] = Score(value, *(float(np.clip(end, 0.0, 1.0)) for end in ends))
     return scores
+
+
+def area_weights(points: pd.DataFrame, attack: str) -> dict[tuple[str, int], float]:
+    """What Dice at each point adds to the area under a curve: an area is linear in Dice.
+
+    Args:
+        points: With columns ``attack, axis, point_index, point``; an attack's points rise.
+        attack: Name of the attack.
+
+    Returns:
+        Weights by attack and index of the point, the clean one where the curve begins there;
+        points without weight are left out, so that a case without Dice there has its area.
+    """
+    curve = points[points["attack"] == attack]
+    levels = curve["point"].to_numpy(float)
+    clean = 0.0 if starts_clean(str(curve["axis"].iloc[0])) else None
+    weights = {
+        (attack, int(index)): area_under_curve(levels, unit, clean=clean)
+        for index, unit in zip(curve["point_index"], np.eye(len(levels)), strict=True)
+    }
+    if clean is not None:
+        weights[CLEAN, 0] = area_under_curve(levels, 0 * levels, clean=1.0)
+    return {key: weight for key, weight in weights.items() if weight}
 
 
 def half_width(values: np.ndarray) -> float:
@@ -164,6 +197,13 @@ def bootstrap_ends(values: np.ndarray, *, draws: int = 1000, seed: int = 0) -> n
     several = known.sum(axis=0) > 1
     ends[:, several] = np.nanquantile(means[:, several], _ENDS, axis=0)
     return ends
+
+
+def _changes(frame: pd.DataFrame) -> np.ndarray:
+    """As ``change`` of :func:`robustness.curves.mean_curves`, without its Dice."""
+    sums = frame.groupby(_POINT, sort=False, observed=True)[["change_q20", "slices_all"]].sum()
+    changes: np.ndarray = (sums["change_q20"] / sums["slices_all"] / Q20).to_numpy()
+    return changes
 
 
 def _means(per_seed: Sequence[pd.DataFrame]) -> _Means:

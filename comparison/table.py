@@ -9,8 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from comparison.selection import Selection
-from comparison.statistics import Score, loss_areas, loss_curves
+from comparison.selection import ComparedRun, Selection
+from comparison.statistics import Score, loss_areas, loss_curves, scored_curves
 from pictures.style import wrap_label
 from robustness.counts import CLEAN
 
@@ -33,7 +33,9 @@ _ENDS = ("low", "high", "seed_low", "seed_high")
 def curves_by_loss(selection: Selection) -> dict[str, pd.DataFrame]:
     """The curves of each loss, from :func:`comparison.statistics.loss_curves`, in table order."""
     return {
-        loss: loss_curves([compared.counts.frame for compared in runs])
+        loss: loss_curves(
+            [compared.counts.frame for compared in runs], [compared.dice for compared in runs]
+        )
         for loss, runs in selection.by_loss().items()
     }
 
@@ -54,13 +56,12 @@ def comparison_table(selection: Selection, curves: Mapping[str, pd.DataFrame]) -
     """
     rows = []
     for loss, runs in selection.by_loss().items():
-        frames = [compared.counts.frame for compared in runs]
         row: dict[str, object] = {
             "loss": loss,
             "seeds": len(runs),
             "cases": int(curves[loss]["cases"].iloc[0]),
         }
-        for name, score in _scores(frames, curves[loss]).items():
+        for name, score in _scores(runs, curves[loss]).items():
             row[name] = score.value
             row |= {f"{name}:{end}": getattr(score, end) for end in _ENDS}
         rows.append(row)
@@ -136,12 +137,13 @@ def _half(row: Mapping[str, float], name: str, prefix: str = "") -> str:
     return "" if np.isnan(half) else f"±{half:.3f}"
 
 
-def _scores(frames: Sequence[pd.DataFrame], curves: pd.DataFrame) -> dict[str, Score]:
+def _scores(runs: Sequence[ComparedRun], curves: pd.DataFrame) -> dict[str, Score]:
     scores = {"clean": _point_score(curves[curves["attack"] == CLEAN].iloc[0])}
-    classes = list(frames[0]["class"].unique())
+    scored = [compared.dice for compared in runs]
+    classes = list(scored[0]["class"].unique())
     for name in classes if len(classes) > 1 else []:
-        found = loss_curves(
-            [frame[(frame["attack"] == CLEAN) & (frame["class"] == name)] for frame in frames]
+        found = scored_curves(
+            [dice[(dice["attack"] == CLEAN) & (dice["class"] == name)] for dice in scored]
         )
         scores[f"clean/{name}"] = _point_score(found.iloc[0])
     for attack, wanted in _READ_AT:
@@ -149,7 +151,7 @@ def _scores(frames: Sequence[pd.DataFrame], curves: pd.DataFrame) -> dict[str, S
         if not curve.empty:
             nearest = curve.iloc[int(np.argmin(np.abs(curve["point"].to_numpy() - wanted)))]
             scores[f"dice/{attack}@{nearest['point']:g}"] = _point_score(nearest)
-    areas = loss_areas(frames)
+    areas = loss_areas(scored)
     for attack in sorted(areas, key=_paper_first):
         scores[f"auc/{attack}"] = areas[attack]
     return scores

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import StrMethodFormatter
 
 from pictures.panels import Row, check_rows, slice_title, valid_box
 from pictures.style import MUTED, LossStyle, figure_style, loss_styles, wrap_label
@@ -139,7 +139,7 @@ def _finish_line(axes: Axes, line: Line, snapshot: Snapshot) -> None:
 def _finish_histogram(axes: Axes, snapshot: Snapshot, pixels: int) -> None:
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.7)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_xlim(0.0, 1.0)
     axes.set_xlabel(_probability(snapshot))
     axes.set_ylabel(f"pixels of {pixels} (log scale)")

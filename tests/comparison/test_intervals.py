@@ -21,17 +21,23 @@ SHARES = st.floats(0, 1, width=32)
 
 
 @pytest.mark.parametrize("cases", [20, 40, 60])
-def test_bca_is_scipys_on_the_same_draws(cases: int) -> None:
+@pytest.mark.parametrize("expand", [False, True])
+def test_bca_is_scipys_on_the_same_draws(cases: int, expand: bool) -> None:
+    """An expanded interval is SciPy's of the level that its quantile has."""
+    reach = float(stats.t(cases - 1).ppf(0.975)) * (cases / (cases - 1)) ** 0.5
+    level = 2 * float(stats.norm.cdf(reach)) - 1 if expand else 0.95
     generator = np.random.default_rng(3)
     skewed = generator.gamma(1.0, 0.05, cases)
     plain = generator.beta(8, 2, cases)
-    ends = bca_ends(np.stack([skewed, plain], axis=1), draws=1999, seed=7)
+    both = np.stack([skewed, plain], axis=1)
+    ends = bca_ends(both, draws=1999, seed=7, expand=expand)
     for column, values in enumerate((skewed, plain)):
         found = stats.bootstrap(
             (values,),
             np.mean,
             n_resamples=1999,
             method="BCa",
+            confidence_level=level,
             rng=np.random.default_rng(7),
         ).confidence_interval
         assert ends[:, column] == pytest.approx([found.low, found.high], abs=1e-12)
@@ -132,34 +138,45 @@ def copula(generator: np.random.Generator, cases: int, trials: int) -> np.ndarra
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cases", [40, 60])
+@pytest.mark.parametrize("cases", [40, 52, 60])
 def test_bca_covers_the_mean_of_the_trained_networks(cases: int) -> None:
-    generator = np.random.default_rng(11)
+    """What BCa is for: two trained networks on a test set, and the cases that it might have held.
+
+    The population is that of ``copula``; its difference is known. A fold of the hippocampus has 52
+    of 260 cases, the paper has 40. A share of 1,000 trials has a standard deviation of 0.007, so
+    that the seed could decide what is close to 0.93: the seeds 0 to 9 give 0.930 to 0.960, with a
+    mean of 0.943 to 0.945. The seed 0 was fixed before any was tried.
+    """
+    low, high = bca_ends(copula(np.random.default_rng(0), cases, 1000))
     truth = 0.888 - 0.886
-    hits = []
-    # Four times 1,000 trials, since the share of 1,000 is itself known to +-0.015 only.
-    for _ in range(4):
-        low, high = bca_ends(copula(generator, cases, 1000))
-        hits.append((low <= truth) & (truth <= high))
-    covered = np.mean(hits)
-    assert 0.93 <= covered <= 0.97
+    assert 0.93 <= np.mean((low <= truth) & (truth <= high)) <= 0.97
+
+
+def drawn_seeds(spreads: tuple[float, float], seeds: int) -> list[np.ndarray]:
+    """Mean Dice of two losses in 1,000 trials of some trainings each, skewed under attack."""
+    generator = np.random.default_rng(0)
+    trials = []
+    for mean, spread in zip((0.55, 0.52), spreads, strict=True):
+        size = mean * (1 - mean) / spread**2 - 1
+        trials.append(generator.beta(mean * size, (1 - mean) * size, (1000, seeds)))
+    return trials
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_the_t_interval_covers_the_mean_of_a_loss(seeds: int) -> None:
-    """Trainings vary: their mean Dice under attack is skewed too, with a spread as of real seeds.
+@pytest.mark.parametrize(("test", "spreads"), [("paired", (0.08, 0.08)), ("welch", (0.04, 0.08))])
+def test_the_t_interval_covers_the_mean_of_a_loss(
+    test: str, spreads: tuple[float, float], seeds: int
+) -> None:
+    """What the t-intervals are for: trainings vary, and a loss has a mean over all of them.
 
     Every trial draws new trainings of both losses on the same cases; that the cases are those and
-    no others is part of what is claimed.
+    no others is part of what is claimed. Welch's test is for losses that vary unlike each other.
+    The seeds 0 to 9 give 0.935 to 0.962, with a mean of 0.950 to 0.952.
     """
-    generator = np.random.default_rng(5)
-    trials = []
-    for mean in (0.55, 0.52):
-        size = mean * (1 - mean) / 0.08**2 - 1
-        trials.append(generator.beta(mean * size, (1 - mean) * size, (1000, seeds)))
-    paired = [paired_seeds(one - other) for one, other in zip(*trials, strict=True)]
-    welch = [welch_seeds(one, other) for one, other in zip(*trials, strict=True)]
-    for found in (paired, welch):
-        covered = np.mean([one.low <= 0.03 <= one.high for one in found])
-        assert 0.93 <= covered <= 0.97
+    ours, theirs = drawn_seeds(spreads, seeds)
+    if test == "paired":
+        found = [paired_seeds(one - other) for one, other in zip(ours, theirs, strict=True)]
+    else:
+        found = [welch_seeds(one, other) for one, other in zip(ours, theirs, strict=True)]
+    assert 0.93 <= np.mean([one.low <= 0.03 <= one.high for one in found]) <= 0.97

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+import resource
 import shutil
 import subprocess
 import time
@@ -21,6 +22,7 @@ from PIL import Image
 from comparison.report import write_report
 from comparison.report_page import report_notes
 from comparison.selection import choose_runs, select_runs
+from datamodules.workers import available_cores
 from robustness.counts import CLEAN_ROW, Row
 from tests.comparison.conftest import HOSTILE, Report
 from tests.comparison.made import (
@@ -71,6 +73,12 @@ class Page(HTMLParser):
 
 def pixels(picture: bytes) -> bytes:
     return Image.open(io.BytesIO(picture)).convert("RGB").tobytes()
+
+
+def helpers_seconds() -> float:
+    """Processors' time of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.fixture(scope="module")
@@ -330,11 +338,14 @@ def test_twelve_runs_of_sixty_cases_are_compared_in_little_time(
                 {"loss": loss, "seed": str(seed)},
                 snapshots=snapshots_of(number, cases[:4]),
             )
-    # The processor's time, which does not hang on what else the machine does.
-    began = time.process_time()
+    began, helped = time.process_time(), helpers_seconds()
     selection = select_runs("Task90_Blob", "test")
     written = write_report(selection, tmp_path / "report", "compare")
-    assert time.process_time() - began < 20
+    own = time.process_time() - began
+    # Processors' time, which does not hang on what else the machine does: with nothing else to do
+    # it takes as long as this process works, or as all processes do on all cores.
+    both = (own + helpers_seconds() - helped) / available_cores()
+    assert max(own, both) < 20
     assert len(selection.runs) == 12
     assert len(written.answers) == 9
     assert (tmp_path / "report" / "report.html").stat().st_size < 5e6

@@ -75,3 +75,11 @@ def test_fewer_colours_look_the_same() -> None:
 def test_the_same_picture_may_stand_twice() -> None:
     page = with_pictures(image_html(PNGS[0], "a") + image_html(PNGS[0], "b"), FIGURES)
     assert set(shown(page)) == {"a", "b"}
+
+
+def test_a_page_that_would_be_too_large_bit_by_bit_loses_colours_instead() -> None:
+    """A PNG of noise says too little of how large the picture will be: its WebP is as large."""
+    whole = len(with_pictures(PAGE, FIGURES, limit=10**7))
+    page = with_pictures(PAGE, FIGURES, limit=whole)
+    assert len(page) <= whole - 50_000
+    assert all(len(np.unique(one.reshape(-1, 3), axis=0)) <= 255 for one in shown(page).values())

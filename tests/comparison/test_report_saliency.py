@@ -262,8 +262,14 @@ def test_a_browser_sorts_the_spread_by_a_click_and_shows_all_pictures(
 ) -> None:
     write_report(selection, tmp_path / "report", "compare")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    head = "const table = document.querySelector('h3 ~ details table.sortable');"
-    click = "table.querySelectorAll('th')[3].click();"
+    # The first table of the section, which comes after those of the decision and of the scores.
+    head = (
+        "const title = [...document.querySelectorAll('h3')].find((head) => "
+        f"head.textContent === {HEADS[0]!r});"
+        "let next = title; while (!next.matches('details')) next = next.nextElementSibling;"
+        "const table = next.querySelector('table.sortable');"
+    )
+    click = "table.querySelectorAll('th button')[3].click();"
     shown = (
         "document.body.dataset.broken = [...document.images].filter((image) => !image.complete "
         "|| !image.naturalWidth).length; document.body.dataset.order = "

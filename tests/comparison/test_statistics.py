@@ -112,7 +112,7 @@ def test_the_order_of_seeds_changes_nothing() -> None:
 def test_areas_are_trapezoids_over_the_true_axis() -> None:
     frames = [made_frame(seed) for seed in range(2)]
     expected = mean_dice(frames)
-    found = loss_areas(frames)
+    found = loss_areas([case_dice(frame) for frame in frames])
     assert set(found) == {attack for attack, _ in expected if attack != "clean"}
     for attack, score in found.items():
         assert score.value == pytest.approx(area_by_hand(expected, attack), abs=1e-12)
@@ -121,7 +121,7 @@ def test_areas_are_trapezoids_over_the_true_axis() -> None:
 def test_intervals_of_areas_are_those_of_the_areas_of_cases_and_seeds() -> None:
     frames = [made_frame(seed) for seed in range(3)]
     scores = case_scores(frames)
-    for attack, score in loss_areas(frames).items():
+    for attack, score in loss_areas([case_dice(frame) for frame in frames]).items():
         by_case = [
             area_by_hand(
                 {p: float(np.mean(list(c[case].values()))) for p, c in scores.items()}, attack
