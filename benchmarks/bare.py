@@ -62,6 +62,14 @@ def fastest(image: Tensor, seed: int = 0) -> Bare:
     return min(timed, key=lambda one: one[0])[1]
 
 
+def training_network(seed: int = 0) -> nn.Module:
+    """The U-Net of the protocol in training mode and its fastest layout, with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = UNet(1, 1)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def median_seconds(thing: Callable[[], object], trials: int = 5) -> float:
     """Median time of some calls after one that warms up, in seconds."""
     taken = []

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +42,7 @@ def time_in_turn(
     goal: str,
     calls: int,
     rounds: int = 31,
+    warm_up: int = 3,
 ) -> Ratio:
     """Time two things alternately and take the median of their ratio.
 
@@ -51,17 +52,34 @@ def time_in_turn(
         reference: The thing it is compared with.
         goal: What is asked of it, for the table.
         calls: Calls of each in a round.
-        rounds: Rounds that count; three more go before to warm up.
+        rounds: Rounds that count.
+        warm_up: Rounds before them.
     """
-    ratios, seconds = [], []
-    for turn in range(rounds + 3):
+    own, others = [], []
+    for turn in range(rounds + warm_up):
         pair = (measured, reference) if turn % 2 else (reference, measured)
         spent = {thing: _seconds(thing, calls) for thing in pair}
-        if turn >= 3:  # noqa: PLR2004 - the rounds that warm up
-            ratios.append(spent[measured] / spent[reference])
-            seconds.append(spent[measured] / calls)
-    low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    return Ratio(name, float(median), float(low), float(high), float(np.median(seconds)), goal)
+        if turn >= warm_up:
+            own.append(spent[measured])
+            others.append(spent[reference])
+    return ratio_of(name, own, others, goal=goal, calls=calls)
+
+
+def ratio_of(
+    name: str, measured: Sequence[float], reference: Sequence[float], *, goal: str, calls: int = 1
+) -> Ratio:
+    """The ratio of two things that were timed in turn.
+
+    Args:
+        name: What is measured.
+        measured: Seconds of the thing whose cost is the numerator, in each round.
+        reference: Seconds of the other.
+        goal: What is asked of it, for the table.
+        calls: Calls of each in a round.
+    """
+    low, median, high = np.quantile(np.divide(measured, reference), [0.25, 0.5, 0.75])
+    seconds = float(np.median(measured)) / calls
+    return Ratio(name, float(median), float(low), float(high), seconds, goal)
 
 
 def write_results(title: str, ratios: list[Ratio]) -> str:

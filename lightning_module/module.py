@@ -65,6 +65,8 @@ class SegmentationModule(LightningModule):
         regularization: Factor of the sum of squares of the network's convolution weights, added to
             the loss in training; beside the weight decay of AdamW, which is no part of the loss.
         count_padding: Whether padding counts as ordinary pixels in loss and scores.
+        compile: Whether training steps are compiled; on CPUs that needs a C++ compiler. Evaluation
+            and attacks take the network as it is.
 
     Attributes:
         exclusive: Whether the network ends in a softmax.
@@ -89,6 +91,7 @@ class SegmentationModule(LightningModule):
         output_losses: Sequence[str] | None = None,
         regularization: float = 0.0,
         count_padding: bool = True,
+        compile: bool = False,  # noqa: A002 - the name of the option
     ) -> None:
         super().__init__()
         # Plain types only, so that a checkpoint loads with weights_only=True.
@@ -126,6 +129,8 @@ class SegmentationModule(LightningModule):
         else:
             built = network(in_channels, channels_out)
         self.network = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # In a tuple, a module is no part of this one's state.
+        self._in_training = (torch.compile(self.network) if compile else self.network,)
         further = output_losses
         if further is None:
             further = [loss] * (len(output_weights) - 1)
@@ -165,13 +170,9 @@ class SegmentationModule(LightningModule):
         return self._leads(self._network_outputs(image)[0])
 
     def evaluation_logits(self, image: Tensor) -> Tensor:
-        """Logits of a batch that do not depend on how many slices it holds.
+        """Logits ``(B, K, H, W)`` of images ``(B, C, H, W)``, however many there are, bit for bit.
 
-        Args:
-            image: Shape ``(B, C, H, W)``; a small batch is filled up with its last slice.
-
-        Returns:
-            Logits, shape ``(B, K, H, W)``.
+        A small batch is filled up with its last slice.
         """
         return self._leads(self._evaluation_outputs(image))
 
@@ -331,7 +332,8 @@ class SegmentationModule(LightningModule):
 
     def _network_outputs(self, image: Tensor) -> Sequence[Tensor]:
         """What the network gives: its logits, or those of several outputs, the main one first."""
-        outputs: Tensor | Sequence[Tensor] = self.network(
+        network = self._in_training[0] if self.training else self.network
+        outputs: Tensor | Sequence[Tensor] = network(
             image.contiguous(memory_format=torch.channels_last)
         )
         found = [outputs] if isinstance(outputs, Tensor) else outputs
