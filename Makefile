@@ -77,7 +77,9 @@ types: $(STAMP) ## Check types with mypy
 check: lint types test ## Run lint, types and test
 
 bench: $(STAMP) ## Measure what the tool costs, on a machine with nothing else to do
-	$(PYTHON) -m benchmarks.losses
+	@set -e; for one in losses engine repeats fit growth memory roofline; do \
+		echo "$(PYTHON) -m benchmarks.$$one"; $(PYTHON) -m benchmarks.$$one; \
+	done
 
 # Pins that are in the lock stay: delete a line (or the file) first to let it move. What belongs to
 # one machine or one torch build is taken out, so that torch brings its own elsewhere.

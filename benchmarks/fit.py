@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 import main
-from benchmarks.bare import training_network
+from benchmarks.bare import train_step, training_network
 from benchmarks.data import Slices, slices
 from benchmarks.timing import Ratio, ratio_of, write_results
 
@@ -58,10 +57,7 @@ def bare_epoch(batches: Iterator[tuple[Tensor, Tensor]]) -> None:
     network = training_network()
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     for image, mask in batches:
-        optimizer.zero_grad(set_to_none=True)
-        logits = network(image.contiguous(memory_format=torch.channels_last))
-        binary_cross_entropy_with_logits(logits, mask).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        train_step(network, optimizer, image, mask)
 
 
 def measure(given: Slices, *, batches: int = 60, rounds: int = 5) -> list[Ratio]:

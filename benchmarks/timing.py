@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+_HEADS = ("| what | ratio | quartiles | one call | goal |", "|---|---|---|---|---|")
 RESULTS = Path(__file__).resolve().parent / "results.md"
 
 
@@ -82,12 +83,13 @@ def ratio_of(
     return Ratio(name, float(median), float(low), float(high), seconds, goal)
 
 
-def write_results(title: str, ratios: list[Ratio]) -> str:
+def write_results(title: str, ratios: Sequence[Ratio], further: Sequence[str] = ()) -> str:
     """Put a section of measurements into ``benchmarks/results.md``, in place of the one before.
 
     Args:
         title: Heading of the section.
         ratios: Its rows.
+        further: Lines below the table.
 
     Returns:
         The section as text.
@@ -105,12 +107,10 @@ def write_results(title: str, ratios: list[Ratio]) -> str:
         [
             f"## {title}",
             "",
-            f"Median of rounds in turn, with their quartiles; {machine}.",
+            f"{'Median of rounds in turn, with their quartiles; ' if rows else ''}{machine}.",
             "",
-            "| what | ratio | quartiles | one call | goal |",
-            "|---|---|---|---|---|",
-            *rows,
-            "",
+            *((*_HEADS, *rows, "") if rows else ()),
+            *((*further, "") if further else ()),
         ]
     )
     head = "# Measurements\n\nMade by `make bench`, on a machine with nothing else to do.\n"

@@ -73,8 +73,10 @@ def test_postgres_restarted_during_runs_loses_nothing(
     assert "Traceback" not in log(team)
 
 
-def test_eight_runs_at_once_into_a_new_database(team: Place, base: Cluster) -> None:
-    at_once(team, base.uri, [str(number) for number in range(8)])
+def test_eight_runs_at_once_into_a_new_database(
+    team: Place, base: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    at_once(team, base.uri, undisturbed(tmp_path_factory, FEW))
 
 
 def test_a_run_straight_into_the_database_outlives_its_restart(
