@@ -1,7 +1,7 @@
 """Pictures of the maps of all losses on one scale: a grid of methods, and each method at large."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from comparison.agreement import in_order
@@ -9,9 +9,8 @@ from comparison.saliency_files import Stored, run_name
 from comparison.selection import Selection
 from comparison.trust import marks_in_words
 from lightning_module.keys import unique_slugs
-from pictures.drawing import draw
+from pictures.drawing import Undrawn, draw, draw_png, drawn_apart
 from pictures.maps import maps_figure, maps_grid
-from pictures.style import to_png_bytes
 from robustness.pictured import SliceMaps
 from robustness.trust_table import UNCHECKED
 
@@ -176,7 +175,16 @@ def map_pictures(selection: Selection, cases: Sequence[MapCase]) -> list[CasePic
         )
     )
     counted = [str(name) for name in selection.runs[0].counts.frame["class"].unique()]
-    return [_pictures(case, counted, stems) for case in cases]
+    wanted = [(case, method, counted) for case in cases for method in case.methods]
+    # As PNG alone: of all figures these take the longest, and none goes into a paper.
+    large = iter(drawn_apart(_large, wanted))
+    return [
+        CasePictures(
+            (next(stems), draw(_grid(case, counted))),
+            {method: (next(stems), next(large)) for method in case.methods},
+        )
+        for case in cases
+    ]
 
 
 def _words(one: SliceMaps, checked: Mapping[str, str]) -> dict[str, str]:
@@ -185,27 +193,28 @@ def _words(one: SliceMaps, checked: Mapping[str, str]) -> dict[str, str]:
     return {method: found for method, found in words.items() if found}
 
 
-def _pictures(case: MapCase, counted: Sequence[str], stems: Iterator[str]) -> CasePictures:
-    classes = counted if len(counted) == len(case.rows[0].maps.mask) else []
+def _large(wanted: tuple[MapCase, str, Sequence[str]]) -> bytes:
+    """One method on one slice, a row a run."""
+    case, method, counted = wanted
+    rows = case.shown_rows(method)
+    figure = maps_figure(
+        [(row.label, row.maps) for row in rows],
+        method,
+        marks={row.label: row.marks.get(method, "") for row in rows},
+        class_names=_classes(case, counted),
+    )
+    return draw_png(figure)
 
-    def large(method: str) -> bytes:
-        rows = case.shown_rows(method)
-        figure = maps_figure(
-            [(row.label, row.maps) for row in rows],
-            method,
-            marks={row.label: row.marks.get(method, "") for row in rows},
-            class_names=classes,
-        )
-        # As PNG alone: of all figures these take the longest, and none goes into a paper.
-        return to_png_bytes(figure)
 
+def _grid(case: MapCase, counted: Sequence[str]) -> Undrawn:
+    """All methods on one slice, a row a loss."""
     first = case.first_rows
-    grid = maps_grid(
+    return maps_grid(
         [(row.label, row.maps) for row in first],
         marks={(row.label, method): words for row in first for method, words in row.marks.items()},
-        class_names=classes,
+        class_names=_classes(case, counted),
     )
-    return CasePictures(
-        (next(stems), draw(grid)),
-        {method: (next(stems), large(method)) for method in case.methods},
-    )
+
+
+def _classes(case: MapCase, counted: Sequence[str]) -> Sequence[str]:
+    return counted if len(counted) == len(case.rows[0].maps.mask) else []
