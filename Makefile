@@ -4,6 +4,7 @@ PYTHON := .venv/bin/python
 # Processes that run the tests; each has one thread, and keeps to whole files of tests.
 WORKERS ?= 2
 STAMP := .venv/.installed
+PEERS := .venv-peers
 LOCKING := build/lock
 LOSSES := bce batch_dice bce+batch_dice bce+batch_dice+focal
 EXPERIMENT := Task00_Phantom
@@ -19,7 +20,8 @@ NO_PYTHON := no Python with venv: found none of 3.11 or newer on the path, expec
 	install it and run make again
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test test-slow test-real test-postgres browser test-browser lint types check bench lock docker stack clean
+.PHONY: help install demo ui test test-slow test-real test-postgres browser test-browser lint types check bench bench-peers lock docker \
+	stack clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +83,19 @@ bench: $(STAMP) ## Measure what the tool costs, on a machine with nothing else t
 		echo "$(PYTHON) -m benchmarks.$$one"; $(PYTHON) -m benchmarks.$$one; \
 	done
 
+# The peers' packages lie on top of .venv, so that both sides run on the same torch.
+$(PEERS)/.installed: $(STAMP) benchmarks/peers/requirements.txt
+	@echo "Installing benchmarks/peers/requirements.txt into $(PEERS)."
+	@$(PYTHON) -m venv $(PEERS); echo '*' > $(PEERS)/.gitignore
+	@folder='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	$(PYTHON) -c "$$folder" > "$$($(PEERS)/bin/python -c "$$folder")/segstress.pth"
+	@$(PEERS)/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
+		-r benchmarks/peers/requirements.txt
+	@touch $@
+
+bench-peers: $(PEERS)/.installed ## Measure it against others of its kind, or one (PEER=captum)
+	$(PEERS)/bin/python -m benchmarks.peers$(if $(PEER),.$(PEER))
+
 # Pins that are in the lock stay: delete a line (or the file) first to let it move. What belongs to
 # one machine or one torch build is taken out, so that torch brings its own elsewhere.
 lock: ## Make requirements.lock again from pyproject.toml
@@ -102,5 +117,5 @@ stack: $(STAMP) ## Run a team's PostgreSQL and MLflow server here without Docker
 
 clean: ## Remove caches and the stamp of .venv; runs under mlruns/ stay
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache build lightning_logs $(STAMP)
-	find . -name __pycache__ -type d -not -path './.venv/*' -not -path './mlruns/*' -prune \
+	find . -name __pycache__ -type d -not -path './.venv*/*' -not -path './mlruns/*' -prune \
 		-exec rm -rf {} +

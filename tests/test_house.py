@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {
     *("install", "demo", "test", "test-slow", "test-real", "lint", "types", "check"),
-    *("ui", "lock", "docker", "stack", "clean", "help"),
+    *("ui", "lock", "docker", "stack", "bench", "bench-peers", "clean", "help"),
 }
 
 CONFIGS = sorted((ROOT / "conf").rglob("*.y*ml"))
