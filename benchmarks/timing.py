@@ -113,7 +113,7 @@ def write_results(title: str, ratios: Sequence[Ratio], further: Sequence[str] = 
             *((*further, "") if further else ()),
         ]
     )
-    head = "# Measurements\n\nMade by `make bench` and `make bench-peers`, on a machine with nothing else to do.\n"
+    head = "# Measurements\n\nMade by `make bench` and `make bench-peers`, on an idle machine.\n"
     known = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else head
     intro, *parts = known.split("\n## ")
     kept = [part.strip() for part in parts if part.partition("\n")[0] != title]
