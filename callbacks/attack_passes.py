@@ -98,11 +98,15 @@ class AttackPasses:
         passes = cost.forward + 2 * cost.backward
         seconds = seconds_per_slice(self._forward, image, self._batch_size) * slices * passes
         everywhere: int = sum(gather(slices))
-        more = "" if CLEAN_ROW in plan.rows else "further repeats of "
+        first = CLEAN_ROW in plan.rows
+        # How much more it will be nobody knows before: it is what the first repeats tell.
+        then = "; then further repeats of what is random, as its mean Dice needs them"
         say(
             self._trainer,
-            f"Attacks on {self._split}: {more}{len(plan.attacks)} attacks, {cost.forward} forward "
-            f"and {cost.backward} backward passes of {everywhere:,} slices, about {clock(seconds)}",
+            f"Attacks on {self._split}: {'' if first else 'further repeats of '}"
+            f"{len(plan.attacks)} attacks, {cost.forward} forward and {cost.backward} backward "
+            f"passes of {everywhere:,} slices, about {clock(seconds)}"
+            f"{then if first and plan.repeats else ''}",
         )
         return slices
 
@@ -119,8 +123,9 @@ def say_repeats(trainer: Trainer, repeated: Mapping[str, Repeated]) -> None:
         if not found.reached:
             say(
                 trainer,
-                f"Note: the mean Dice of {name} is known within +-{max(found.half_widths):.3f} "
-                f"after its {max(found.repeats)} repeats; allow more where that is too wide.",
+                f"Note: the mean Dice of {name} is known within +-{max(found.half_widths):.3f} at "
+                f"its worst point, after {max(found.repeats)} repeats; allow more where that is "
+                "too wide.",
             )
 
 

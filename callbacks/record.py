@@ -70,6 +70,7 @@ def record_evaluation(logger: RunLogger, found: Evaluation) -> None:
         **_scalars(found.split, curves),
         **_distance_scalars(found),
         **_calibration_scalars(found),
+        **_repeat_scalars(found),
     }
     logger.log_metrics(scalars, found.epoch)
     with tempfile.TemporaryDirectory() as scratch:
@@ -112,6 +113,16 @@ def record_curves(logger: RunLogger | None, found: Evaluation) -> None:
         if str(attack) in found.epsilon_shares:
             columns["epsilon_share"] = list(found.epsilon_shares[str(attack)])
         logger.log_curve(f"{found.split}/{attack}", columns)
+
+
+def _repeat_scalars(found: Evaluation) -> dict[str, float]:
+    """How often each random attack was repeated, at the point where it was most often."""
+    repeats = found.frame.groupby("attack", sort=False, observed=True)["repeat"].nunique()
+    return {
+        f"{found.split}/{attack}/repeats": float(count)
+        for attack, count in repeats.items()
+        if count > 1
+    }
 
 
 def _distance_scalars(found: Evaluation) -> dict[str, float]:

@@ -18,13 +18,8 @@ from tracking.reading import StoredRun, fetch_counts, list_runs
 from tracking.searching import matching_runs
 
 _FINGERPRINTS = {"data": "data", "split": "cases of the split", "attacks": "attacks"}
-_ROWS = {
-    "case": "cases",
-    "class": "classes",
-    "attack": "attacks",
-    "point": "points",
-    "repeat": "repeats",
-}
+# Repeats are not among them: how many an attack takes may follow from what it did to the network.
+_ROWS = {"case": "cases", "class": "classes", "attack": "attacks", "point": "points"}
 # What may differ between the runs of a comparison: it is what they are compared by.
 _COMPARED = {"loss", "seed"}
 _SWEEP = "sweep"  # tag or param that names the sweep of a run

@@ -96,7 +96,7 @@ def terminal_table(table: pd.DataFrame) -> Group:
         for start in range(0, len(rows), _COLUMNS)
     ]
     over = "seeds where not over volumes" if int(table["seeds"].max()) > 1 else "volumes"
-    words = f"Area: mean Dice over an attack's axis. ±: half of a 95 % interval, over {over}."
+    words = f"Area: mean Dice over an attack's axis. Below: 95 % intervals, over {over}."
     return Group(*tables, Text(words))
 
 
@@ -122,19 +122,24 @@ def _terminal_part(rows: Sequence[Mapping[str, float]], names: Sequence[str]) ->
             words = "   its control"
         shown.add_row(words, *(_cell(row, name) for row in rows))
         if not rest:
-            shown.add_row(" over volumes", *(_half(row, name) for row in rows))
+            shown.add_row(" over volumes", *(_ends(row, name) for row in rows))
     return shown
 
 
 def _cell(row: Mapping[str, float], name: str) -> str:
-    over_seeds = _half(row, name, "seed_")
+    over_seeds = _ends(row, name, "seed_")
     return f"{row[name]:.3f}\n{over_seeds}" if over_seeds else f"{row[name]:.3f}"
 
 
-def _half(row: Mapping[str, float], name: str, prefix: str = "") -> str:
-    """Half the width of an interval, empty where there is none."""
-    half = (row[f"{name}:{prefix}high"] - row[f"{name}:{prefix}low"]) / 2
-    return "" if np.isnan(half) else f"±{half:.3f}"
+def _ends(row: Mapping[str, float], name: str, prefix: str = "") -> str:
+    """An interval, empty where there is none; its ends, since it need not lie evenly around."""
+    low, high = row[f"{name}:{prefix}low"], row[f"{name}:{prefix}high"]
+    return "" if np.isnan(low) or np.isnan(high) else "-".join(map(_short, (low, high)))
+
+
+def _short(value: float) -> str:
+    """Three decimals without the zero before them: four intervals stand in a line."""
+    return f"{value:.3f}".removeprefix("0")
 
 
 def _scores(runs: Sequence[ComparedRun], curves: pd.DataFrame) -> dict[str, Score]:

@@ -13,6 +13,7 @@ References:
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -87,18 +88,33 @@ def enough_repeats(
         What both passes measured, rows in the order of a plan with all repeats; and for each attack
         that stops by itself, how often it was repeated.
     """
-    first = one_pass(first_plan(attacks))
-    chosen = {name: _chosen(first, attack) for name, attack in _stopping(attacks).items()}
-    further = {
-        name: [range(FIRST_REPEATS, count) for count in found.repeats]
-        for name, found in chosen.items()
-        if max(found.repeats) > FIRST_REPEATS
+    stopping = _stopping(attacks)
+    found = one_pass(first_plan(attacks))
+    alone = {name: _interval_of_one(found, attack) for name, attack in stopping.items()}
+    needed = {
+        name: np.ceil((alone[name] / attack.half_width) ** 2) for name, attack in stopping.items()
     }
-    if not further:
-        return first, chosen
-    in_all = {name: [range(count) for count in found.repeats] for name, found in chosen.items()}
-    second = one_pass(further_plan(attacks, further))
-    return _joined(first, second, make_plan(attacks, in_all).rows), chosen
+    repeats = {
+        name: needed[name].clip(FIRST_REPEATS, attack.repeats).astype(int).tolist()
+        for name, attack in stopping.items()
+    }
+    further = {
+        name: [range(FIRST_REPEATS, count) for count in counts]
+        for name, counts in repeats.items()
+        if max(counts) > FIRST_REPEATS
+    }
+    if further:
+        in_all = {name: [range(count) for count in counts] for name, counts in repeats.items()}
+        second = one_pass(further_plan(attacks, further))
+        found = _joined(found, second, make_plan(attacks, in_all).rows)
+    return found, {
+        name: Repeated(
+            tuple(repeats[name]),
+            tuple(_half_widths(found, attack, alone[name], needed[name])),
+            attack.half_width,
+        )
+        for name, attack in stopping.items()
+    }
 
 
 def repeats_text(repeated: Mapping[str, Repeated]) -> str:
@@ -127,39 +143,57 @@ def interval_of_one(dice: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(quantile * np.sqrt(total), dtype=np.float64)
 
 
-def _chosen(first: Pass, attack: RepeatedAttack) -> Repeated:
-    """How many repeats each point of an attack takes."""
-    alone = interval_of_one(_shares(first, attack))
-    needed = np.ceil((alone / attack.half_width) ** 2)
-    repeats = needed.clip(FIRST_REPEATS, attack.repeats).astype(int)
-    widths = alone / np.sqrt(repeats)
-    return Repeated(tuple(repeats.tolist()), tuple(widths.tolist()), attack.half_width)
+def _interval_of_one(first: Pass, attack: RepeatedAttack) -> NDArray[np.float64]:
+    """The interval of a single repeat at each point, by the spread over the first repeats."""
+    points = range(len(attack.points))
+    shares = [_shares(first, attack.name, point, FIRST_REPEATS) for point in points]
+    return interval_of_one(np.stack(shares))
 
 
-def _shares(found: Pass, attack: RepeatedAttack) -> NDArray[np.float64]:
-    """What each case has to the mean Dice of the first repeats: points by repeats by cases.
+def _half_widths(
+    found: Pass,
+    attack: RepeatedAttack,
+    alone: NDArray[np.float64],
+    needed: NDArray[np.float64],
+) -> list[float]:
+    """The interval of the mean at each point.
+
+    It is the planned one, by the spread over the first repeats. Where more would have been needed
+    than there may be, their number was not planned: there it is that of all repeats.
+    """
+    widths = []
+    for point, (planned, count) in enumerate(zip(alone.tolist(), needed.tolist(), strict=True)):
+        if count > attack.repeats:
+            every = _shares(found, attack.name, point, attack.repeats)
+            widths.append(float(interval_of_one(every)) / math.sqrt(attack.repeats))
+        else:
+            widths.append(planned / math.sqrt(max(count, FIRST_REPEATS)))
+    return widths
+
+
+def _shares(found: Pass, attack: str, point: int, repeats: int) -> NDArray[np.float64]:
+    """What each case has to the mean Dice of the first so many repeats: repeats by cases.
 
     The mean is over the cases that have a Dice in each of them, then over classes.
     """
-    place = {(row.attack, row.point_index, row.repeat): at for at, row in enumerate(found.rows)}
-    rows = np.array(
-        [
-            [place[attack.name, point, repeat] for repeat in range(FIRST_REPEATS)]
-            for point in range(len(attack.points))
-        ]
-    )
+    place = {
+        row.repeat: at
+        for at, row in enumerate(found.rows)
+        if (row.attack, row.point_index) == (attack, point)
+    }
+    rows = [place[repeat] for repeat in range(repeats)]
     cases = sorted({case for part in found.counts for case in part.cases})
     classes = max(part.sums.shape[2] for part in found.counts)
-    sums = np.zeros((*rows.shape, len(cases), classes, len(FIELDS)), np.int64)
+    sums = np.zeros((repeats, len(cases), classes, len(FIELDS)), np.int64)
     for part in found.counts:
         if part.cases:
-            sums[:, :, [cases.index(case) for case in part.cases]] += part.sums[rows]
+            sums[:, [cases.index(case) for case in part.cases]] += part.sums[rows]
     tp, fp, fn = (sums[..., FIELDS.index(name)] for name in ("tp", "fp", "fn"))
     whole = 2 * tp + fp + fn
-    known = (whole > 0).all(axis=1, keepdims=True)
+    known = (whole > 0).all(axis=0, keepdims=True)
     dice = np.where(known, 2 * tp / np.maximum(whole, 1), 0.0)
-    per_class = dice / np.maximum(known.sum(axis=2, keepdims=True), 1)
-    return np.asarray(per_class.mean(axis=3))
+    per_class = dice / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    return np.asarray(per_class.mean(axis=2))
 
 
 def _first(attack: RepeatedAttack) -> list[range]:

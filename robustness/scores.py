@@ -61,9 +61,9 @@ def point_scores(
           ``dice_low, dice_high``.
         - ``drop``: 1 - dice / clean Dice, with its interval; NaN where clean Dice is 0.
         - ``change``: mean absolute change of a pixel, in image units.
-        - ``fp, fn``: false positive and false negative pixels a slice and class, pooled over
-          cases, classes, repeats and trainings; ``fp_rate, fn_rate`` the same as shares of the
-          true area (the first may exceed 1).
+        - ``fp, fn``: false positive and false negative pixels a slice and class, mean over
+          repeats, then pooled over cases, classes and trainings, so that each training weighs
+          alike. ``fp_rate, fn_rate`` the same as shares of the true area (the first may exceed 1).
         - ``fp_empty``: false positive pixels of a slice (and class) without truth, over such
           slices; ``empty_slices`` how many of them there are, and ``fp_empty_share`` which share
           of all false positives lies in them.
@@ -74,7 +74,8 @@ def point_scores(
     clean = _clean_row(points, dice)
     scored = points.assign(**_with_ends("dice", dice))
     scored = scored.assign(**_with_ends("drop", 1.0 - dice / np.where(clean > 0, clean, np.nan)))
-    sums = pd.concat(frames).groupby(_POINT, sort=False, observed=True).sum(numeric_only=True)
+    sums = pd.concat([_mean_repeat(frame) for frame in frames])
+    sums = sums.groupby(level=_POINT, sort=False, observed=True).sum()
     fp, fn = sums["fp"].to_numpy(float), sums["fn"].to_numpy(float)
     slices, true = sums["slices_all"].to_numpy(float), sums["tp"].to_numpy(float) + fn
     empty = slices - sums["slices"].to_numpy(float)
@@ -83,8 +84,7 @@ def point_scores(
     scored["fp"], scored["fn"] = _ratio(fp, slices), _ratio(fn, slices)
     scored["fp_rate"], scored["fn_rate"] = _ratio(fp, true), _ratio(fn, true)
     scored["fp_empty"], scored["fp_empty_share"] = _ratio(in_empty, empty), _ratio(in_empty, fp)
-    repeats = pd.concat(frames).groupby(_POINT, sort=False, observed=True)["repeat"].nunique()
-    scored["empty_slices"] = (empty / (repeats.to_numpy() * len(frames))).round().astype(int)
+    scored["empty_slices"] = (empty / len(frames)).round().astype(int)
     area = valid_pixels(metadata or {})
     scored["valid_share"] = np.where(scored["axis"] == "pixels", scored["point"] / area, np.nan)
     return scored[list(POINT_COLUMNS)]
@@ -206,6 +206,12 @@ def valid_pixels(metadata: Mapping[str, str]) -> float:
         msg = f"counts: {VALID_PIXELS} is {stored}, expected a whole number above 0"
         raise ValueError(msg)
     return int(stored) / Q20
+
+
+def _mean_repeat(frame: pd.DataFrame) -> pd.DataFrame:
+    """The counts of all cases and classes at each point, mean over its repeats."""
+    points = frame.groupby(_POINT, sort=False, observed=True)
+    return points.sum(numeric_only=True).div(points["repeat"].nunique(), axis=0)
 
 
 def _resampled(

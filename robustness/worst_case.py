@@ -79,7 +79,7 @@ def worst_case(frame: pd.DataFrame, attacks: Sequence[str]) -> pd.DataFrame:
         Columns ``axis, point, case, class, dice, attack``: the lowest over the repeats of all
         attacks and the attack that left it, the first named where several did. A repeat or attack
         under which Dice is undefined is passed over; where it is undefined under all, ``dice`` is
-        NaN and ``attack`` empty. Attacks with more repeats have more tries.
+        NaN and ``attack`` empty. Attacks with more repeats have more tries: give equal ones.
 
     Raises:
         ValueError: If no attack is named, one is not in the table, or their axes differ.

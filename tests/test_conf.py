@@ -26,7 +26,10 @@ FULL = "robustness/full"
 # Their entries are printed with all settings that they have by default.
 LISTS = {"robustness.attacks", "saliency.methods"}
 # Hundreds of repeats or thousands of passes; the others have all of their attacks.
-SLOW = ("robustness/paper", "robustness/directed")
+SLOW = (
+    *("robustness/paper", "robustness/directed", "robustness/sparse", "robustness/full"),
+    "robustness/lab",
+)
 # Whatever a YAML chooses, it runs on the tiny task, on one CPU and for one batch.
 TINY = [
     *("--data.task", TASK),

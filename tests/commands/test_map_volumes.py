@@ -327,6 +327,7 @@ def test_a_case_of_an_odd_name_stays_in_the_folder(plain: Place, tmp_path: Path)
     assert facts_of(tmp_path / "maps" / f"{safe_name(ODD)}_gradient.nii.gz")["case"] == ODD
 
 
+@pytest.mark.slow
 def test_a_killed_call_leaves_whole_files_alone(plain: Place, tmp_path: Path) -> None:
     """Killed once the first file of many is there; the others are whole or are not."""
     cases = [part for index in range(16) if index != 4 for part in ("--case", f"blob_{index:03d}")]

@@ -105,7 +105,6 @@ def test_runs_whose_tables_hold_something_else_are_left_out() -> None:
         "cases": made_frame(1, cases=CASES[:-1]),
         "classes": made_frame(1, classes=("front",)),
         "attacks": made_frame(1, rows=ROWS[:-3]),
-        "repeats": made_frame(1, rows=[row for row in ROWS if row.repeat == 0]),
         "points": made_frame(1, rows=[row for row in ROWS if row.point != 10]),
     }
     found = [(made_run(9, "bce"), made_counts())]
@@ -114,6 +113,12 @@ def test_runs_whose_tables_hold_something_else_are_left_out() -> None:
     assert chosen(selection) == ["run 9"]
     told = [left.reason.split(" than ")[0] for left in selection.left_out]
     assert told == [f"other {name}" for name in frames]
+
+
+def test_runs_whose_attacks_were_repeated_as_often_as_each_needed_are_compared() -> None:
+    fewer = made_frame(1, rows=[row for row in ROWS if row.repeat == 0])
+    found = [(made_run(2, "bce"), made_counts()), (made_run(1, "dice"), made_counts(fewer))]
+    assert chosen(choose_runs("trials", "test", found)) == ["run 2", "run 1"]
 
 
 def test_runs_without_counts_or_loss_are_left_out() -> None:

@@ -90,6 +90,26 @@ def test_dice_is_the_mean_of_the_lowest_of_each_volume_and_seed(found: WorstCase
     assert dice["seed_low"].isna().all()
 
 
+def test_more_repeats_of_an_attack_that_stops_by_itself_are_no_more_tries() -> None:
+    """The lowest of seven tries would be compared with the lowest of four."""
+    settings = [{**one, "half_width": 0.005} for one in SETTINGS[:2]]
+
+    def repeated(more: int) -> pd.DataFrame:
+        dice = [0.5, 0.6, 0.4, 0.7, *(0.1,) * more]
+        rows = {CLEAN_ROW: [0.9, 0.8]}
+        rows |= {Row("pgd", "epsilon", 0, 0.02, r): [one, one] for r, one in enumerate(dice)}
+        rows |= {Row("fgsm", "epsilon", 0, 0.02, r): [0.6, 0.6] for r in range(4)}
+        return frame_of(rows)
+
+    few, many = (
+        worst_cases(selection_of(("bce", 0, repeated(more)), settings=settings)) for more in (0, 3)
+    )
+    assert few is not None
+    assert many is not None
+    pd.testing.assert_frame_equal(few.table, many.table)
+    assert few.table["dice"].tolist() == pytest.approx([0.4, 0.4])
+
+
 def test_shares_say_how_often_each_attack_was_the_worst(found: WorstCases) -> None:
     shares = found.table.set_index(["loss", "attack"])["worst_share"].to_dict()
     # FGSM is worse on the first volume of seed 0 and the second of seed 1; a tie is the first's,

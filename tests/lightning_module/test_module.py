@@ -237,6 +237,7 @@ def test_checkpoints_hold_plain_settings_and_make_the_module_again(tmp_path: Pat
         "output_losses": None,
         "regularization": 0.0,
         "count_padding": True,
+        "compile": False,
     }
     assert all(name.startswith("network.") for name in stored["state_dict"])
     image = torch.rand(8, 1, SIZE, SIZE)

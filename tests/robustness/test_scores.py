@@ -55,6 +55,14 @@ def frame_of(dice: Mapping[Row, Sequence[float]]) -> pd.DataFrame:
     return counts_frame([PartialCounts(CASES[: sums.shape[1]], sums)], list(dice), ["a"])
 
 
+def test_a_training_weighs_alike_however_often_its_attacks_were_repeated() -> None:
+    one, other = made(0), made(1)
+    again = other[other["attack"] == "top"]
+    often = pd.concat([other, *(again.assign(repeat=again["repeat"] + 2 * n) for n in range(1, 9))])
+    expected = point_scores([one, other], VALID, draws=20)
+    pd.testing.assert_frame_equal(point_scores([one, often], VALID, draws=20), expected)
+
+
 def test_points_are_scored_as_by_hand() -> None:
     frames = [made(0), made(1)]
     found = point_scores(frames, VALID, draws=10)

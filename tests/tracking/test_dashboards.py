@@ -84,6 +84,7 @@ def test_new_attacks_are_added_and_old_ones_stay(place: Place, new_logger: NewLo
     assert stored(place).created == created
 
 
+@pytest.mark.slow
 def test_several_processes_at_once_lose_nothing(place: Place, new_logger: NewLogger) -> None:
     write_run(new_logger(), "first")
     names = ["a", "b", "c"]
