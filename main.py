@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What stands after ``main.py`` on the command line.
 
     Returns:
-        Exit status: 0, or 2 after one line on standard error where the input was wrong.
+        Exit status: 0, or after one line on standard error 2 where the input was wrong, 130 where
+        Ctrl-C came before a command could deal with it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except SystemExit as ended:
         # Lightning ends a training on SIGTERM with an exit of its own that carries no status.
         if type(ended) is not SystemExit:

@@ -1,9 +1,12 @@
 """Downloads tasks of the Medical Segmentation Decathlon."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from commands.inspect import TASK_CONFIGS
 from commands.options import CommandParser
+from datamodules.printable import printable
 from datamodules.tasks import TASKS, TaskFacts, find_task
 
 _ALL = "all"
@@ -62,10 +65,12 @@ def _report(facts: TaskFacts, root: Path, cases: int, *, was_there: bool) -> Non
     count = f"{cases} labelled cases"
     if cases != facts.training_cases:
         count = f"{cases} of the {facts.training_cases} published labelled cases"
+    command = ["python", "main.py", "fit", "--config", f"{TASK_CONFIGS}/{facts.name}.yaml"]
+    command += ["--data.root", str(root), "--data.task", facts.folder]
     print(
         f"{root / facts.folder}: {count}, {facts.modality}"
         f"{'; it was there already, nothing to do' if was_there else ''}\n"
-        f"Train on them: python main.py fit --data.root {root} --data.task {facts.folder}",
+        f"Train on them: {printable(shlex.join(command))}",
         flush=True,
     )
 

@@ -152,7 +152,7 @@ def _advice(inspection: "Inspection", options: Namespace) -> str:
         split_options,
         window_options,
     )
-    from datamodules.inspection_facts import printable  # noqa: PLC0415
+    from datamodules.printable import printable  # noqa: PLC0415
 
     if inspection.size is None:
         return "\nThere is nothing to train with."

@@ -13,6 +13,8 @@ from commands.options import CommandParser
 from errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sweeps.grid import Sweep
     from sweeps.trial import Progress
 
@@ -39,8 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console  # noqa: PLC0415
 
     from sweeps.grid import read_sweep  # noqa: PLC0415
-    from sweeps.progress import ProgressTable, progress_table  # noqa: PLC0415
-    from sweeps.ray_environment import prepare_environment  # noqa: PLC0415
+    from sweeps.progress import ProgressTable, advice, counted, progress_table  # noqa: PLC0415
+    from sweeps.ray_environment import check_address, prepare_environment  # noqa: PLC0415
     from sweeps.trial import find_progress, jobs_of, log_folder  # noqa: PLC0415
     from tracking.store import project_dir  # noqa: PLC0415
     from tracking.trials import close_parent, open_parent  # noqa: PLC0415
@@ -48,16 +50,16 @@ def main(arguments: Sequence[str]) -> int:
     sweep = read_sweep(options.file, more, places=(Path.cwd(), project_dir()))
     progress = find_progress(sweep.trials)
     width = None if sys.stdout.isatty() else 200
-    console = Console(width=width, highlight=False)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
     if options.dry_run:
         console.print(progress_table(sweep.trials, progress))
-        _print_commands(sweep, progress)
+        _print_commands(sweep, progress, console)
         return 0
     waiting = [trial for trial in sweep.trials if progress[trial.key].state != "finished"]
     jobs = jobs_of(sweep, waiting)
     console.print(
-        f"Sweep {sweep.name}: {len(sweep.trials)} trials, {len(sweep.trials) - len(waiting)} "
-        f"finished before; their output: {log_folder()}"
+        f"Sweep {sweep.name}: {counted(len(sweep.trials), 'trial')}, "
+        f"{len(sweep.trials) - len(waiting)} finished before; their output: {log_folder()}"
     )
     if options.engine == "slurm":
         from sweeps.slurm_engine import submit_to_slurm  # noqa: PLC0415
@@ -66,9 +68,15 @@ def main(arguments: Sequence[str]) -> int:
         ids = submit_to_slurm(
             jobs, sweep.resources, folder=folder, minutes=options.minutes, cluster=options.cluster
         )
-        console.print(f"Submitted {len(ids)} jobs ({ids[0]}, ...)" if ids else "Nothing to submit")
+        console.print(
+            f"Submitted {counted(len(ids), 'job')} (the first is {ids[0]})"
+            if ids
+            else "Nothing to submit"
+        )
         console.print("The same command with --dry-run shows how far they are.")
         return 0
+    if options.address is not None:
+        check_address(options.address)
     prepare_environment(local=options.address is None)
     from sweeps.ray_engine import run_on_ray  # noqa: PLC0415
 
@@ -86,20 +94,20 @@ def main(arguments: Sequence[str]) -> int:
                 )
         except KeyboardInterrupt:
             interrupted = True
-    ended = find_progress(sweep.trials)
+        ended = find_progress(sweep.trials)
+        table.settle(ended)
     for key, now in table.progress.items():
-        if now.state in {"failed", "refused"} and ended[key].state != "finished":
+        if now.message and ended[key].state != "finished":
             ended[key] = now
     unfinished = [trial for trial in sweep.trials if ended[trial.key].state != "finished"]
     files = {"sweep.yaml": sweep.source, "trials.csv": _as_csv(sweep, ended)}
     close_parent(parent, table.counts(), files, ok=not unfinished)
     for trial in unfinished:
         now = ended[trial.key]
-        console.print(f"Not finished: {trial.label} ({trial.key}): {now.state} {now.message}")
-    if unfinished:
-        console.print(
-            f"The same command goes on with these; their output is in {log_folder()}/<trial>.log"
-        )
+        words = ", ".join(filter(None, (now.state, now.message)))
+        console.print(f"Not finished: {trial.label} ({trial.key}): {words}", soft_wrap=True)
+    for line in advice([ended[trial.key].state for trial in unfinished], log_folder()):
+        console.print(line, soft_wrap=True)
     return _INTERRUPTED if interrupted else _FAILED if unfinished else 0
 
 
@@ -112,13 +120,14 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return given[:at], given[at + 1 :]
 
 
-def _print_commands(sweep: "Sweep", progress: "dict[str, Progress]") -> None:
+def _print_commands(sweep: "Sweep", progress: "dict[str, Progress]", console: "Console") -> None:
     from sweeps.trial import command_line  # noqa: PLC0415
 
     for trial in sweep.trials:
         if progress[trial.key].state != "finished":
             command = command_line(trial, progress[trial.key])
-            print(shlex.join(["python", "main.py", *command[2:]]))
+            # By the console, which ends quietly where nobody reads on, as after | head.
+            console.print(shlex.join(["python", "main.py", *command[2:]]), soft_wrap=True)
 
 
 def _parent_experiment(sweep: "Sweep") -> str:

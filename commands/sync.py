@@ -15,11 +15,10 @@ def main(arguments: Sequence[str]) -> int:
         Exit status: 0, or 1 where something waits on.
 
     Raises:
-        InputError: If an option is not as expected.
+        InputError: If an option is not as expected, or nothing was ever left for the run.
     """
     options = _parser().parse_args(arguments)
     # Imported late, so that --help answers at once.
-    from tracking.spool import spools_dir  # noqa: PLC0415
     from tracking.sync import sync  # noqa: PLC0415
 
     status, found = 0, False
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     if not found:
         of_run = "" if options.run is None else f" of run {options.run}"
-        print(f"Nothing{of_run} waits in {spools_dir()}: the store has everything.")
+        print(f"Nothing{of_run} waits to be delivered.")
     return status
 
 

@@ -1,6 +1,7 @@
 """Opens the store of runs in MLflow's user interface, on the dashboards of its experiments."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from commands.options import CommandParser
 from errors import InputError
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     # Imported late, so that --help answers at once.
+    from sweeps.minder import minded  # noqa: PLC0415
     from tracking.dashboards import publish_store  # noqa: PLC0415
     from tracking.server import ui_command  # noqa: PLC0415
     from tracking.store import tracking_uri  # noqa: PLC0415
@@ -60,10 +62,24 @@ def main(arguments: Sequence[str]) -> int:
     print(f"Runs of {uri}\nOpen {everything} (Ctrl-C ends)", flush=True)
     if opens:
         threading.Thread(target=_open_once_up, args=(server, start), daemon=True).start()
+    return _serve(minded(command), environment)
+
+
+def _serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the server out of the terminal's reach, whose Ctrl-C it would answer with tracebacks."""
+    server = subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, start_new_session=True
+    )
     try:
-        return subprocess.run(command, env=environment, check=False).returncode
+        return server.wait()
     except KeyboardInterrupt:
+        # It is ending; an impatient second one could only leave it behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         return 0
+    finally:
+        if server.stdin is not None:
+            server.stdin.close()
+        server.wait()
 
 
 def _check_port(host: str, port: int) -> None:

@@ -17,7 +17,7 @@ from datamodules.inspection_place import affine_problems, place_problems
 from datamodules.nifti_file import OpenedVolume, open_volume, orientation, spacing
 from datamodules.task import Case
 from datamodules.volumes import as_label_map, content_hash
-from datamodules.wrong_input import listed
+from datamodules.wrong_input import counted, listed
 
 UNREADABLE = "cannot be read"
 _AXES = 3
@@ -176,7 +176,8 @@ def _intensity_problems(channel: ChannelFacts, at: str) -> list[Problem]:
     low, high = channel.minimum, channel.maximum
     inner, whole = channel.p99 - channel.p1, high - low
     if channel.broken:
-        reason = f"{at}{channel.broken} voxels are NaN or infinite"
+        verb = "is" if channel.broken == 1 else "are"
+        reason = f"{at}{counted(channel.broken, 'voxel')} {verb} NaN or infinite"
         found.append(Problem("NaN or infinite voxels", reason, blocks=True))
     if whole == 0:
         reason = f"{at}all voxels are {low:g}"
@@ -243,10 +244,11 @@ def _label_problems(facts: LabelFacts, declared: set[int]) -> list[Problem]:
     found = []
     unknown = {value: count for value, count in facts.voxels.items() if value not in {0, *declared}}
     if unknown:
-        words = listed([f"{value} ({count} voxels)" for value, count in unknown.items()], 6)
+        words = listed([f"{value} ({counted(n, 'voxel')})" for value, n in unknown.items()], 6)
         found.append(Problem("label not in dataset.json", f"labels {words}", blocks=True))
     if facts.strange:
-        reason = f"{facts.strange} voxels of the label map are no whole number"
+        verb = "is" if facts.strange == 1 else "are"
+        reason = f"{counted(facts.strange, 'voxel')} of the label map {verb} no whole number"
         found.append(Problem("labels that are no whole numbers", reason, blocks=True))
     if not facts.foreground:
         found.append(Problem("empty label", "no voxel of the label map is foreground"))

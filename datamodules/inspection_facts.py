@@ -6,6 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.nifti_file import is_usable
+from datamodules.printable import printable
+
+__all__ = [
+    "CaseFacts",
+    "ChannelFacts",
+    "ImageFacts",
+    "LabelFacts",
+    "Problem",
+    "SlicePicture",
+    "printable",
+]
 
 
 @dataclass(frozen=True)
@@ -162,16 +173,3 @@ class CaseFacts:
     def usable(self) -> bool:
         """Whether a network can be trained with it."""
         return not any(problem.blocks for problem in self.problems)
-
-
-def printable(text: str) -> str:
-    r"""Text from a file as one line that is safe on a terminal, in a table and in a picture.
-
-    Args:
-        text: Any text: control characters, line breaks, marks that turn the direction of writing
-            and halves of characters become escapes such as ``\x1b``.
-    """
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )

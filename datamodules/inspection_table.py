@@ -9,7 +9,8 @@ import numpy as np
 
 from datamodules.dataset_json import slug
 from datamodules.inspection import Inspection
-from datamodules.inspection_facts import CaseFacts, ImageFacts, Problem, printable
+from datamodules.inspection_facts import CaseFacts, ImageFacts, Problem
+from datamodules.printable import printable
 
 HEADERS = (
     *("case", "shape", "spacing mm", "axes", "types", "min / 1% / 50% / 99% / max"),

@@ -53,13 +53,32 @@ def read_file_header(path: Path) -> FileHeader:
     """Read the header of a NIfTI file and nothing else of it.
 
     Raises:
-        ValueError: If it declares more than 2^32 voxels or a negative number of them.
+        ValueError: If it declares more than 2^32 voxels, a negative number of them or more than the
+            file can hold by its length.
         Exception: Of one of many types, if it is no NIfTI file or a damaged one.
     """
     with _bytes_of(path) as file:
         header = _parsed(file)
     is_real = header.get_data_dtype().kind in "iuf"
-    return FileHeader(_shape(header), _affine(header), _type_name(header), is_real)
+    shape = _claim(header, path).shape
+    return FileHeader(shape, _affine(header), _type_name(header), is_real)
+
+
+def check_whole(path: Path) -> None:
+    """Read a NIfTI file through as :func:`open_volume` does, and keep nothing of it.
+
+    Raises:
+        ValueError: If it holds fewer voxels than it declares, or declares too many.
+        Exception: Of one of many types, if it is no NIfTI file or a damaged one.
+    """
+    with _bytes_of(path) as file:
+        claim = _claim(_parsed(file), path)
+        # The length of other files has told it already.
+        if _is_gz(path):
+            held = file.tell()
+            while found := file.read(_CHUNK):
+                held += len(found)
+            claim.check(held)
 
 
 def open_volume(path: Path) -> OpenedVolume:
@@ -72,24 +91,17 @@ def open_volume(path: Path) -> OpenedVolume:
         ValueError: If it holds fewer voxels than it declares, or declares too many.
         Exception: Of one of many types, if it is no NIfTI file or a damaged one.
     """
-    is_gz = path.name.endswith(".gz")
     with _bytes_of(path) as file:
         header = _parsed(file)
-        shape, dtype = _shape(header), header.get_data_dtype()
-        needed = math.prod(shape) * int(dtype.itemsize)
-        start = header.get_data_offset() or header.single_vox_offset
-        held = path.stat().st_size * (_MOST_DEFLATED if is_gz else 1)
-        if is_gz and start + needed <= held:
-            content = np.empty(needed, np.uint8)
-            held = _fill(content, file, start)
-            voxels = content.view(dtype).reshape(shape, order="F")
-    if start + needed > held:
-        msg = f"the header declares {shape} voxels in {needed} bytes, the file holds {held} bytes"
-        raise ValueError(msg)
-    if not needed:
-        voxels = np.empty(shape, dtype)
-    elif not is_gz:
-        voxels = np.memmap(path, dtype, mode="r", offset=start, shape=shape, order="F")
+        claim, dtype = _claim(header, path), header.get_data_dtype()
+        if _is_gz(path):
+            content = np.empty(claim.needed, np.uint8)
+            claim.check(_fill(content, file, claim.start))
+            voxels = content.view(dtype).reshape(claim.shape, order="F")
+    if not claim.needed:
+        voxels = np.empty(claim.shape, dtype)
+    elif not _is_gz(path):
+        voxels = np.memmap(path, dtype, mode="r", offset=claim.start, shape=claim.shape, order="F")
     scaled = voxels
     if dtype.kind in "iuf":
         scaled = apply_read_scaling(voxels, *header.get_slope_inter())
@@ -138,8 +150,41 @@ def corner_distance(
     return float(shifts.max()) / min(spacing(one))
 
 
+class _Claim(NamedTuple):
+    """What a header declares: the voxels' shape, where their bytes begin and how many they are."""
+
+    shape: tuple[int, ...]
+    start: int
+    needed: int
+
+    def check(self, held: int, at_most: str = "") -> None:
+        if self.start + self.needed > held:
+            msg = (
+                f"the header declares {self.shape} voxels in {self.needed} bytes, the file holds "
+                f"{at_most}{held} bytes"
+            )
+            raise ValueError(msg)
+
+
+def _claim(header: Any, path: Path) -> _Claim:  # noqa: ANN401
+    """Take what a header declares, which the file must be long enough for."""
+    shape = _shape(header)
+    needed = math.prod(shape) * int(header.get_data_dtype().itemsize)
+    claim = _Claim(shape, header.get_data_offset() or header.single_vox_offset, needed)
+    held = path.stat().st_size
+    if _is_gz(path):
+        claim.check(held * _MOST_DEFLATED, "at most ")
+    else:
+        claim.check(held)
+    return claim
+
+
+def _is_gz(path: Path) -> bool:
+    return path.name.endswith(".gz")
+
+
 def _bytes_of(path: Path) -> io.BufferedReader | gzip.GzipFile:
-    return gzip.open(path) if path.name.endswith(".gz") else path.open("rb")
+    return gzip.open(path) if _is_gz(path) else path.open("rb")
 
 
 def _parsed(file: io.BufferedReader | gzip.GzipFile) -> Any:  # noqa: ANN401

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from datamodules.failures import recall_failure
 from datamodules.manifest import CaseRecord, case_key, load_record, store_name
+from datamodules.printable import printable
 from datamodules.slicing import StoreSettings
 from datamodules.store_build import CaseJob, build_cases
 from datamodules.task import BrokenCase, Task
@@ -208,7 +209,7 @@ def _refuse_or_skip(
             _print(broken, "Left out")
         return
     if len(broken) == 1:
-        raise InputError(broken[0].reason)
+        raise InputError(printable(broken[0].reason))
     _print(broken)
     names = listed(sorted(case.name for case in broken), 6)
     raise wrong_input(
@@ -225,7 +226,7 @@ def _refuse_or_skip(
 def _print(broken: Sequence[BrokenCase], word: str = "Broken") -> None:
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     for case in sorted(broken, key=lambda case: case.name):
-        console.print(f"{word}: {case.name}: {case.reason}")
+        console.print(printable(f"{word}: {case.name}: {case.reason}"))
 
 
 def _disk_error(error: OSError, cache_dir: Path) -> InputError:

@@ -21,7 +21,13 @@ from datamodules.preprocessing import fitting_size, image_frames, label_frames
 from datamodules.slice_grid import SliceGrid
 from datamodules.slicing import StoreSettings
 from datamodules.task import BrokenCase, Case
-from datamodules.volumes import Header, content_hash, read_header, read_volume
+from datamodules.volumes import (
+    Header,
+    check_image_files,
+    content_hash,
+    read_header,
+    read_volume,
+)
 from datamodules.whole_file import ArrayFile, write_whole
 from datamodules.workers import available_cores, run_apart
 from datamodules.wrong_input import wrong_input
@@ -54,6 +60,10 @@ class CaseJob:
     folder: Path
 
 
+# A case, what its headers claim, and where its slices would lie.
+Claim = tuple[CaseJob, Header, SliceGrid]
+
+
 def build_cases(
     jobs: Sequence[CaseJob],
     *,
@@ -78,14 +88,12 @@ def build_cases(
         OSError: If writing fails.
     """
     headers, broken = _headers(jobs)
-    sound = [job for job, _, _ in headers]
     try:
-        _check_size(headers)
-        if sound:
-            _check_room(sound[0].folder, needed_bytes(headers))
+        headers = _within_limits(headers, broken)
     except InputError:
         tell(broken)
         raise
+    sound = [job for job, _, _ in headers]
     voxels = sum(int(np.prod(header.shape)) for _, header, _ in headers)
     most = min(workers or available_cores(), 1 + voxels // _VOXELS_PER_PROCESS)
     console = Console(stderr=True)
@@ -133,11 +141,7 @@ def build_case(job: CaseJob) -> CaseRecord | BrokenCase:
         )
         first = next(frames)
     except InputError as error:
-        broken = BrokenCase(job.case.name, str(error))
-        # A disk that is away or memory that is short says nothing of the files.
-        if not isinstance(error.__cause__, OSError | MemoryError):
-            remember_failure(job.folder, job.key, job.case, broken)
-        return broken
+        return _remembered(job, error)
     except ValueError as error:
         wrong = wrong_input(
             at=job.case.image,
@@ -176,7 +180,7 @@ def build_case(job: CaseJob) -> CaseRecord | BrokenCase:
     return record
 
 
-def needed_bytes(headers: Sequence[tuple[CaseJob, Header, SliceGrid]]) -> int:
+def needed_bytes(headers: Sequence[Claim]) -> int:
     """Size of the slices of cases: for each pixel float32 a channel and uint8 for its label."""
     return sum(
         grid.slices * grid.size[0] * grid.size[1] * (4 * job.channels + 1)
@@ -184,9 +188,15 @@ def needed_bytes(headers: Sequence[tuple[CaseJob, Header, SliceGrid]]) -> int:
     )
 
 
-def _headers(
-    jobs: Sequence[CaseJob],
-) -> tuple[list[tuple[CaseJob, Header, SliceGrid]], list[BrokenCase]]:
+def _remembered(job: CaseJob, error: InputError) -> BrokenCase:
+    broken = BrokenCase(job.case.name, str(error))
+    # A disk that is away or memory that is short says nothing of the files.
+    if not isinstance(error.__cause__, OSError | MemoryError):
+        remember_failure(job.folder, job.key, job.case, broken)
+    return broken
+
+
+def _headers(jobs: Sequence[CaseJob]) -> tuple[list[Claim], list[BrokenCase]]:
     """What the files claim to hold, before any of it is read."""
     headers, broken = [], []
     for job in jobs:
@@ -210,7 +220,48 @@ def _grid(job: CaseJob, header: Header) -> SliceGrid:
         ) from error
 
 
-def _check_size(headers: Sequence[tuple[CaseJob, Header, SliceGrid]]) -> None:
+def _within_limits(claims: list[Claim], broken: list[BrokenCase]) -> list[Claim]:
+    """Refuse slices that are too large or too many, but not for what a damaged header claims.
+
+    The length of a gz file is not known before it is read: where the claims are refused, those that
+    decide it are read through, and a case that holds less becomes one of the broken ones.
+    """
+    whole: set[str] = set()
+    while True:
+        try:
+            _check_size(claims)
+            if claims:
+                _check_room(claims[0][0].folder, needed_bytes(claims))
+        except InputError:
+            lost = {}
+            for job in _largest(claims):
+                if job.case.name in whole:
+                    continue
+                try:
+                    check_image_files(job.case)
+                    whole.add(job.case.name)
+                except InputError as error:
+                    lost[job.case.name] = _remembered(job, error)
+            if not lost:
+                raise
+            broken += lost.values()
+            claims = [claim for claim in claims if claim[0].case.name not in lost]
+        else:
+            return claims
+
+
+def _largest(claims: Sequence[Claim]) -> list[CaseJob]:
+    """The cases that claim the most rows, columns and bytes."""
+    measures: list[Callable[[Claim], int]] = [
+        lambda claim: claim[2].plane[0],
+        lambda claim: claim[2].plane[1],
+        lambda claim: needed_bytes([claim]),
+    ]
+    largest = [max(claims, key=measure)[0] for measure in measures]
+    return list({job.case.name: job for job in largest}.values())
+
+
+def _check_size(headers: Sequence[Claim]) -> None:
     larger = [(job, grid) for job, _, grid in headers if not grid.fits]
     if larger:
         job, grid = larger[0]

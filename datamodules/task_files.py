@@ -40,9 +40,10 @@ def listed_file(folder: Path, text: str, at: str, *, expected: str, do: str) -> 
             do="put the file there",
         )
     if not is_file:
+        found = "a folder" if path.is_dir() else "no plain file, but a pipe or a device"
         raise wrong_input(
             at=path,
-            found="no such file",
+            found=found if path.exists() else "no such file",
             expected=expected,
             do=do,
         )

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from datamodules.nifti_file import (
     OpenedVolume,
+    check_whole,
     corner_distance,
     open_volume,
     read_file_header,
 )
 from datamodules.task import Case
-from datamodules.wrong_input import listed, wrong_input
+from datamodules.wrong_input import counted, listed, wrong_input
 from errors import InputError
 
 FARTHEST_CORNER = 0.5  # of the shortest edge of a voxel
@@ -109,9 +110,9 @@ def read_header(case: Case, *, channels: int) -> Header:
         channels: Number of channels that the task declares.
 
     Raises:
-        InputError: If a file is damaged, declares more than 2^32 voxels or none, holds no real
-            numbers or has not the channels that the task declares, or the files differ in shape or
-            place.
+        InputError: If a file is damaged, declares more than 2^32 voxels, none or more than its
+            length has room for, holds no real numbers or has not the channels that the task
+            declares, or the files differ in shape or place.
     """
     headers = []
     for path in case.images:
@@ -119,12 +120,25 @@ def read_header(case: Case, *, channels: int) -> Header:
             header = read_file_header(path)
         except _READ_ERRORS as error:
             raise _damaged(path, error) from error
-        _check_real(math.prod(header.shape), header.dtype, path, is_real=header.is_real)
+        _check_real(header.shape, header.dtype, path, is_real=header.is_real)
         shape = _spatial_shape(header.shape, _held_channels(case, channels), path)
         headers.append(Header(shape, header.affine))
     for path, other in zip(case.images[1:], headers[1:], strict=True):
         _check_same_grid(headers[0], other, path, case.image)
     return headers[0]
+
+
+def check_image_files(case: Case) -> None:
+    """Read the files of a case's image through, and keep nothing of them.
+
+    Raises:
+        InputError: If one is damaged or holds fewer voxels than it declares.
+    """
+    for path in case.images:
+        try:
+            check_whole(path)
+        except _READ_ERRORS as error:
+            raise _damaged(path, error) from error
 
 
 def as_label_map(opened: OpenedVolume) -> OpenedVolume:
@@ -183,16 +197,17 @@ def _read_voxels(path: Path) -> OpenedVolume:
     except _READ_ERRORS as error:
         raise _damaged(path, error) from error
     is_real = opened.voxels.dtype.kind in "iuf"
-    _check_real(opened.voxels.size, opened.dtype, path, is_real=is_real)
+    _check_real(opened.voxels.shape, opened.dtype, path, is_real=is_real)
     return opened
 
 
-def _check_real(voxels: int, dtype: str, path: Path, *, is_real: bool) -> None:
+def _check_real(shape: tuple[int, ...], dtype: str, path: Path, *, is_real: bool) -> None:
+    voxels = math.prod(shape)
     if not is_real or voxels == 0:
         raise wrong_input(
             at=path,
-            found=f"{voxels} voxels of type {dtype}",
-            expected="real numbers",
+            found=f"{counted(voxels, 'voxel')} of type {dtype}" if voxels else f"shape {shape}",
+            expected="real numbers" if voxels else "one voxel or more along each axis",
             do="export the volume again",
         )
 
@@ -264,7 +279,7 @@ def _check_intensities(image: NDArray[np.generic], case: Case) -> None:
         if broken:
             raise wrong_input(
                 at=path,
-                found=f"{broken} NaN or infinite voxels{name}",
+                found=f"{broken} NaN or infinite voxel{'s' * (broken != 1)}{name}",
                 expected="finite intensities",
                 do="export the volume again or replace them",
             )
@@ -309,10 +324,11 @@ def _checked_labels(
             else:
                 strange[value] += count
     known = [*sorted(strange.items()), *[(math.nan, nan)] * (nan > 0)]
-    words = [f"{value:g} ({count} voxels)" for value, count in known]
+    words = [f"{value:g} ({counted(count, 'voxel')})" for value, count in known]
+    could_be_declared = all(value in range(_LABELS) for value, _ in known)
     raise wrong_input(
         at=path,
         found=f"labels that dataset.json does not declare: {listed(words, _MOST_VALUES)}",
         expected=listed(map(str, sorted(declared))),
-        do="mend the label map or add them to labels",
+        do=f"mend the label map{' or add them to labels' * could_be_declared}",
     )

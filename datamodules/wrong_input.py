@@ -2,7 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
+from datamodules.printable import printable
 from errors import InputError
 
 _MOST_LISTED = 12
@@ -11,14 +13,17 @@ _MOST_LISTED = 12
 def wrong_input(*, at: object, found: object, expected: str, do: str) -> InputError:
     """Word an error that the user can mend, in one line whatever the parts hold.
 
+    Line breaks become spaces, those of a path and all else that is not printable escapes.
+
     Args:
         at: The file or the option.
         found: What is there.
         expected: What should be there.
         do: What the user can do about it.
     """
-    message = f"{at}: found {found}, expected {expected}; {do}"
-    return InputError(" ".join(message.split()))
+    where = printable(str(at)) if isinstance(at, Path) else at
+    message = f"{where}: found {found}, expected {expected}; {do}"
+    return InputError(printable(" ".join(message.split())))
 
 
 def unknown_name(*, option: str, kind: str, name: str, known: Iterable[str]) -> InputError:
@@ -47,3 +52,8 @@ def listed(names: Iterable[str], most: int = _MOST_LISTED) -> str:
     names = list(names)
     rest = f", ... ({len(names)} in all)" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def counted(count: int, thing: str) -> str:
+    """Write a number of things, such as ``1 voxel`` or ``2 voxels``."""
+    return f"{count} {thing}{'s' * (count != 1)}"

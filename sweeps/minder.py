@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 GRACE_SECONDS = 20.0
@@ -28,6 +29,8 @@ def main(command: Sequence[str]) -> int:
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
+        # What this process was handed, such as a lock, is the child's too: held while it lives.
+        close_fds=False,
         start_new_session=True,
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
     )
@@ -40,6 +43,11 @@ def main(command: Sequence[str]) -> int:
     threading.Thread(target=_watch, args=[child], daemon=True).start()
     status = child.wait()
     return status if status >= 0 else 128 - status
+
+
+def minded(command: Sequence[str]) -> list[str]:
+    """The command that runs another under a minder; its standard input is the pipe to hold."""
+    return [sys.executable, str(Path(__file__)), *command]
 
 
 def _watch(child: subprocess.Popen[bytes]) -> None:

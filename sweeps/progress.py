@@ -1,7 +1,9 @@
 """What is seen of a sweep: a table of trials with the Dice so far, or a line at each change."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -9,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.grid import Trial
-from sweeps.trial import Progress
+from sweeps.trial import Progress, State
 
 _MOST_ROWS = 40
 _STYLES = {"finished": "green", "running": "cyan", "failed": "red", "refused": "red"}
@@ -56,6 +58,17 @@ class ProgressTable:
             (trial,) = [trial for trial in self._trials if trial.key == key]
             self._console.print(f"{trial.key} {trial.label}: {_words(progress)}", soft_wrap=True)
 
+    def settle(self, stored: Mapping[str, Progress]) -> None:
+        """Take in how far trials are that were interrupted.
+
+        Args:
+            stored: What the store says of each, by key.
+        """
+        for key, now in self.progress.items():
+            # One with a message is run by somebody else.
+            if now.state == "running" and not now.message:
+                self.update(key, dataclasses.replace(stored[key], seconds=now.seconds))
+
     def counts(self) -> dict[str, int]:
         """Number of trials by state."""
         return count_states(self.progress)
@@ -95,16 +108,41 @@ def progress_table(trials: Sequence[Trial], progress: Mapping[str, Progress]) ->
     return table
 
 
+def advice(unfinished: Sequence[State], logs: Path) -> list[str]:
+    """What to do about trials that are not finished.
+
+    Args:
+        unfinished: Their states.
+        logs: Where their output is.
+
+    Returns:
+        Sentences, of a line each; none where all are finished.
+    """
+    refused = unfinished.count("refused")
+    lines = []
+    if len(unfinished) > refused:
+        which = "the others" if refused else "what is not finished"
+        lines.append(f"The same command goes on with {which}.")
+    if refused:
+        lines.append(f"Refused for wrong options: {counted(refused, 'trial')}; mend the options.")
+    return [*lines, f"Output: {logs}/<trial>.log"] if lines else []
+
+
 def count_states(progress: Mapping[str, Progress]) -> dict[str, int]:
     """Number of trials by state."""
     states = [now.state for now in progress.values()]
     return {state: states.count(state) for state in dict.fromkeys(states)}
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, the thing in its singular: 1 trial, 2 trials."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _words(progress: Progress) -> str:
     words: list[str] = [progress.state]
     if progress.epoch and progress.state != "failed":
-        words.append(f"{progress.epoch} epochs")
+        words.append(counted(progress.epoch, "epoch"))
     if not math.isnan(progress.dice):
         words.append(f"val Dice {progress.dice:.3f}")
     if progress.state in _ENDED and progress.seconds:

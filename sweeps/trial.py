@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from typing import Literal, TypeVar
 
 from errors import InputError
 from sweeps.grid import Sweep, Trial
-from sweeps.minder import GRACE_SECONDS
+from sweeps.leftovers import wait_or_kill
+from sweeps.minder import GRACE_SECONDS, minded
 from sweeps.one_at_a_time import held
 from tracking.reading import StoredRun
 from tracking.store import project_dir, runs_dir, tracking_uri
@@ -33,6 +35,7 @@ from tracking.trials import (
 _T = TypeVar("_T")
 State = Literal["finished", "interrupted", "new", "running", "failed", "refused"]
 WRONG_INPUT = 2  # exit status of a command that refused its input
+_CALL_VARIABLE = "SEGSTRESS_SWEEP_CALL"
 _DICE = "val/dice"
 _POLL_SECONDS = 0.5
 _LOOK_SECONDS = 5.0
@@ -74,6 +77,7 @@ class Job:
         cpus: Threads of its PyTorch.
         retries: How often it is begun again where it failed.
         uri: The store.
+        call: Of the sweep; in the environment of what is begun for it, to know that again.
     """
 
     trial: Trial
@@ -82,6 +86,7 @@ class Job:
     cpus: int
     retries: int
     uri: str
+    call: str
 
     @property
     def log(self) -> Path:
@@ -96,9 +101,9 @@ class Job:
 
 def jobs_of(sweep: Sweep, trials: Sequence[Trial]) -> list[Job]:
     """Jobs that run some trials of a sweep from here."""
-    resources = sweep.resources
+    resources, call = sweep.resources, uuid.uuid4().hex
     return [
-        Job(trial, sweep.name, Path.cwd(), resources.cpus, resources.retries, tracking_uri())
+        Job(trial, sweep.name, Path.cwd(), resources.cpus, resources.retries, tracking_uri(), call)
         for trial in trials
     ]
 
@@ -176,9 +181,13 @@ def run_trial(job: Job, report: Callable[[Progress], None]) -> Progress:
 
 
 def wait_for_ends(jobs: Sequence[Job]) -> None:
-    """Wait until nothing runs of trials whose engine has ended."""
+    """Wait until nothing runs of trials whose engine has ended; what goes on here is killed."""
+    deadline = time.monotonic() + _SECONDS_TO_END
+    for call in {job.call for job in jobs}:
+        wait_or_kill(_CALL_VARIABLE, call, GRACE_SECONDS)
+    # On other machines of a cluster.
     for job in jobs:
-        with held(job.lock, _SECONDS_TO_END):
+        with held(job.lock, deadline - time.monotonic()):
             pass
 
 
@@ -197,12 +206,14 @@ def _run_locked(job: Job, lock: int, report: Callable[[Progress], None]) -> Prog
         log.flush()
         written = log.tell()
         process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("minder.py")), *command],
+            minded(command),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=job.folder,
             env=_environment(job),
+            # Ctrl-C in a terminal, and a Ray that kills groups, are for this process alone.
+            start_new_session=True,
             # Should this process be killed, the lock is held until the command has ended.
             pass_fds=[lock],
         )
@@ -275,6 +286,7 @@ def _environment(job: Job) -> Mapping[str, str]:
         **threads,
         "MLFLOW_TRACKING_URI": job.uri,
         TAGS_VARIABLE: json.dumps(tags),
+        _CALL_VARIABLE: job.call,
         "PYTHONUNBUFFERED": "1",
     }
 

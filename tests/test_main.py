@@ -1,8 +1,10 @@
 """The commands by name, and wrong input as a user meets it: in processes of their own."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,20 @@ def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) ->
         main.main([name, "--help"])
     assert ended.value.code in {0, None}
     assert len(capsys.readouterr().out.splitlines()) > 3
+
+
+def test_ctrl_c_while_a_command_begins_is_one_line(tmp_path: Path) -> None:
+    command = subprocess.Popen(
+        [sys.executable, str(ROOT / "main.py"), "fit", "--data.root", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Importing the packages behind it takes seconds.
+    time.sleep(1)
+    command.send_signal(signal.SIGINT)
+    _, error = command.communicate(timeout=60)
+    assert (command.returncode, error) == (130, "interrupted\n")
 
 
 @pytest.mark.parametrize(

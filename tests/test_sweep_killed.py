@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.leftovers import is_running
+from sweeps.one_at_a_time import held
 from tests.places import ROOT, Place, make_place, with_store
 
 EPOCHS = 6
@@ -106,3 +107,39 @@ trial: {{cpus: 1, retries: 2}}
     # Called again, there is nothing to do.
     assert begin(place).wait(300) == 0
     assert len(place.run_ids()) == len(runs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nothing_runs_once_an_interrupted_sweep_has_ended(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    place = with_store(make_place(tmp_path_factory.mktemp("stopped"), cases=8), tmp_path_factory)
+    (place.folder / "eight.yaml").write_text(
+        f"""
+options: {{config: [{place.config}], trainer.max_epochs: 5000}}
+grid: {{seed_everything: [0, 1]}}
+trial: {{cpus: 1}}
+""",
+        encoding="utf-8",
+    )
+    sweep = begin(place)
+    wait_for_checkpoints(place, 1, sweep)
+    (stopped, *_) = [
+        pid for pid, line in processes(str(place.config)).items() if "minder.py" not in line
+    ]
+    os.kill(stopped, signal.SIGSTOP)
+    sweep.send_signal(signal.SIGINT)
+    log = place.folder / "sweep.log"
+    assert sweep.wait(120) == 130, log.read_text()
+    assert not processes(str(place.config))
+    assert "running" not in log.read_text().splitlines()[-1]
+    assert "Traceback" not in log.read_text()
+    for lock in place.store.glob("sweeps/*.lock"):
+        with held(lock, 0) as free:
+            assert free is not None
+    (parent,) = [
+        run for run in map(place.client.get_run, place.run_ids()) if "sweep_key" in run.data.tags
+    ]
+    assert parent.info.status == "FAILED"
+    assert "trials/running" not in parent.data.metrics

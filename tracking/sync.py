@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from datamodules.printable import printable
 from errors import InputError
 from tracking.delivery import AwayError, Connect, RefusedError, deliver
-from tracking.spool import Entry, Spool, store_address, waiting_spools
+from tracking.spool import Entry, Spool, spools_dir, store_address, waiting_spools
 from tracking.store import open_client, tracking_uri
 
 _KINDS = {
@@ -58,8 +59,15 @@ def sync(run: str | None = None) -> Iterator[Synced]:
         What became of each spool in which something waited.
 
     Raises:
-        InputError: If several runs begin so.
+        InputError: If several runs begin so, or no run that ever wrote beside the store.
     """
+    known = [path.name for path in spools_dir().iterdir()] if spools_dir().is_dir() else []
+    if run is not None and not any(name.startswith(run) for name in known):
+        msg = (
+            f"--run {run}: found nothing of such a run in {spools_dir()}, expected the id of a run "
+            "that wrote there, or how it begins; leave --run out to deliver all that waits"
+        )
+        raise InputError(printable(msg))
     spools = [spool for spool in waiting_spools() if spool.run_id.startswith(run or "")]
     if run is not None and len(spools) > 1:
         names = ", ".join(spool.run_id for spool in spools)

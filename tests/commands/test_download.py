@@ -1,17 +1,19 @@
 """Tests of the command that downloads tasks: names, options, and what it prints."""
 
+import shlex
 import signal
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 import main as program
 from commands.download import main
-from datamodules.tasks import TASKS
+from datamodules.tasks import TASKS, TaskFacts
 from errors import InputError
 from tests.datamodules.serving import serving, status, stuck_after
-from tests.datamodules.tiny import refusal, start_python, write_task
+from tests.datamodules.tiny import PROJECT, refusal, start_python, write_task
 
 HIPPOCAMPUS = "Task04_Hippocampus"
 
@@ -32,7 +34,21 @@ def test_a_task_that_is_there_is_said_to_be(
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{root / HIPPOCAMPUS}: 5 of the 260 published labelled cases, MRI")
     assert "nothing to do" in first
-    assert second.endswith(f"python main.py fit --data.root {root} --data.task {HIPPOCAMPUS}")
+    command = "python main.py fit --config conf/task/hippocampus.yaml"
+    assert second.endswith(f" {command} --data.root {root} --data.task {HIPPOCAMPUS}")
+
+
+@pytest.mark.parametrize("facts", TASKS, ids=lambda facts: facts.name)
+def test_the_configuration_that_is_named_is_there_and_the_task_s(
+    facts: TaskFacts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "my data"
+    write_task(root, name=facts.folder, cases=1)
+    assert main([facts.name, "--root", str(root)]) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[1])
+    assert words[-4:] == ["--data.root", str(root), "--data.task", facts.folder]
+    file = PROJECT / words[words.index("--config") + 1]
+    assert yaml.safe_load(file.read_text(encoding="utf-8"))["data"]["task"] == facts.folder
 
 
 def test_several_names_are_done_once_each_in_order(

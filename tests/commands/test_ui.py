@@ -56,7 +56,7 @@ def test_it_serves_until_it_is_interrupted(place: Place, new_logger: NewLogger) 
         cwd=place.folder,
         env={**os.environ, "MLFLOW_TRACKING_URI": place.uri},
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
     )
     server = f"http://127.0.0.1:{port}"
@@ -75,12 +75,14 @@ def test_it_serves_until_it_is_interrupted(place: Place, new_logger: NewLogger) 
             )
         # As Ctrl-C does: to the whole group.
         os.killpg(command.pid, signal.SIGINT)
-        out, _ = command.communicate(timeout=60)
+        out, err = command.communicate(timeout=60)
     finally:
         if command.poll() is None:
             os.killpg(command.pid, signal.SIGKILL)
             command.wait()
     assert command.returncode == 0
+    assert "Uvicorn running" in err.decode()
+    assert "Traceback" not in err.decode()
     experiment = place.client.get_experiment_by_name("trials")
     assert experiment is not None
     path = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"

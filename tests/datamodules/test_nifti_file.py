@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from datamodules.nifti_file import MOST_VOXELS, corner_distance, open_volume, read_file_header
+from datamodules.nifti_file import (
+    MOST_VOXELS,
+    check_whole,
+    corner_distance,
+    open_volume,
+    read_file_header,
+)
 from tests.datamodules.inspected import (
     AFFINE,
     SHAPE,
@@ -26,6 +32,7 @@ from tests.datamodules.inspected import (
     image_of,
     inspect,
     label_of,
+    save,
     trained_on,
 )
 from tests.datamodules.tiny import edit_json
@@ -54,6 +61,11 @@ def make_folder(path: Path) -> None:
     path.mkdir()
 
 
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def link_to(path: Path, target: str) -> None:
     path.unlink()
     path.symlink_to(target)
@@ -71,7 +83,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "10^9 voxels": (
         lambda path: claim(path, 1000, 1000, 1000),
-        r"declares \(1000, 1000, 1000\) voxels in \d+ bytes, the file holds \d+ bytes",
+        r"declares \(1000, 1000, 1000\) voxels in \d+ bytes, the file holds at most \d+ bytes",
     ),
     "one frame more": (lambda path: claim(path, 12, 16, 7), r"declares \(12, 16, 7\) voxels"),
     "no depth": (lambda path: claim(path, 12, 16, 0), r"of shape \(12, 16, 0\) holds"),
@@ -80,7 +92,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         r"declares \(-12, 16, 6\) voxels, which is below 0",
     ),
     "gone": (lambda path: path.unlink(), "no such file"),
-    "a folder": (make_folder, "no such file"),
+    "a folder": (make_folder, "found a folder"),
+    "a pipe": (make_pipe, "found no plain file, but a pipe"),
     "a loop": (lambda path: link_to(path, path.name), "cannot be followed"),
     "a way out": (lambda path: link_to(path, "/etc/hostname"), "leads out of the task's folder"),
 }
@@ -205,8 +218,29 @@ def test_a_header_is_read_alone(tmp_path: Path) -> None:
     whole = read_file_header(path)
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:400]))
     assert read_file_header(path).shape == whole.shape == SHAPE
-    with pytest.raises(ValueError, match=r"declares \(12, 16, 6\) voxels in 2304 bytes"):
-        open_volume(path)
+    for read in (open_volume, check_whole):
+        with pytest.raises(ValueError, match=r"declares \(12, 16, 6\) voxels in 2304 bytes"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_file_is_whole_up_to_its_last_byte(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    save(path, clean_pair(SPOILED)[0])
+    check_whole(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises((EOFError, ValueError), match=r"holds 2655 bytes|end-of-stream"):
+        check_whole(path)
+    assert len(content) == 2656 or name == "a.nii.gz"
+
+
+def test_the_length_of_a_file_tells_with_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    save(path, clean_pair(SPOILED)[0])
+    os.truncate(path, 2655)
+    with pytest.raises(ValueError, match="in 2304 bytes, the file holds 2655 bytes"):
+        read_file_header(path)
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])

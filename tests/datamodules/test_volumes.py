@@ -238,8 +238,19 @@ def test_labels_that_are_not_declared(case: Case) -> None:
         read_volume(case, channels=1, labels=LABELS)
     message = refusal(caught)
     assert message.startswith(str(case.label))
-    assert "1.5 (3 voxels), 7 (2 voxels), nan (1 voxels)" in message
-    assert "expected 0, 1, 2" in message
+    assert "1.5 (3 voxels), 7 (2 voxels), nan (1 voxel)" in message
+    assert message.endswith("expected 0, 1, 2; mend the label map")
+
+
+def test_a_label_that_could_be_declared_may_be_added(case: Case) -> None:
+    label = volume(0)[1]
+    label[0, 0, 0] = 7
+    write_nifti(case.label, label)
+    with pytest.raises(InputError) as caught:
+        read_volume(case, channels=1, labels=LABELS)
+    assert refusal(caught).endswith(
+        "7 (1 voxel), expected 0, 1, 2; mend the label map or add them to labels"
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint64, np.float32])
@@ -278,7 +289,7 @@ def test_labels_far_out_of_range_are_not_wrapped(case: Case) -> None:
     write_nifti(case.label, label)
     with pytest.raises(InputError) as caught:
         read_volume(case, channels=1, labels=LABELS)
-    assert "declare: -255 (1 voxels), 4.29497e+09 (1 voxels)" in refusal(caught)
+    assert "declare: -255 (1 voxel), 4.29497e+09 (1 voxel)" in refusal(caught)
 
 
 def test_a_volume_that_is_not_compressed_is_mapped_and_not_copied(case: Case) -> None:

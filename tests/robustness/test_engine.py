@@ -31,6 +31,7 @@ from tests.robustness.toy import (
     count,
     count_table,
     few_attacks,
+    few_repeats,
     make_slices,
     with_its_source,
 )
@@ -165,7 +166,7 @@ def test_slices_without_a_gradient_are_counted_as_degenerate_by_gradient_attacks
 
 @pytest.mark.parametrize("slices", [8, 11, 24])
 def test_it_costs_one_pass_for_each_row_and_one_gradient_for_each_objective(slices: int) -> None:
-    attacks = [build(spec) for spec in attack_specs(CONF / "default.yaml")]
+    attacks = [build(few_repeats(spec, 5)) for spec in attack_specs(CONF / "default.yaml")]
     network = CallCounter(ConvNet().eval())
     _, plan = count_table(network, make_slices(slices, size=12), attacks, loader=3)
     batches = -(-slices // 8)

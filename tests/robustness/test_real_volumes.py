@@ -39,12 +39,20 @@ from tests.robustness.reference import (
     recipe,
     reference_counts,
 )
-from tests.robustness.toy import CONF, as_batch, attack_specs, build, count, counts_by_key
+from tests.robustness.toy import (
+    CONF,
+    as_batch,
+    attack_specs,
+    build,
+    count,
+    counts_by_key,
+    few_repeats,
+)
 
 pytestmark = pytest.mark.real
 
 SIZE = 64
-SPECS = attack_specs(CONF / "default.yaml")
+SPECS = [few_repeats(spec, repeats=5) for spec in attack_specs(CONF / "default.yaml")]
 
 
 def _read(task: Path, case: str) -> list[Slice]:

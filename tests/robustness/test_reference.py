@@ -15,12 +15,12 @@ from tests.robustness.reference import Key, Slice, Tally, recipe, reference_coun
 from tests.robustness.toy import (
     CONF,
     ConvNet,
-    Spec,
     Thresholded,
     attack_specs,
     build,
     count,
     counts_by_key,
+    few_repeats,
     make_slices,
 )
 
@@ -28,14 +28,7 @@ SIZE = 16
 SHAPES = [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
-def _shortened(spec: Spec, repeats: int = 2) -> Spec:
-    """Few repeats, all of them made: the reference knows no plan of how many are enough."""
-    few = min(spec[1].get("repeats", 1), repeats)
-    kept = {key: value for key, value in spec[1].items() if key != "half_width"}
-    return spec[0], {**kept, "repeats": few}
-
-
-SPECS = [_shortened(spec, repeats=5) for spec in attack_specs(CONF / "default.yaml")]
+SPECS = [few_repeats(spec, repeats=5) for spec in attack_specs(CONF / "default.yaml")]
 
 # Configurations of the paper's attacks. Directed attacks, corruptions and the like have references
 # of their own, in the tests of their files.
@@ -117,7 +110,7 @@ def test_the_default_attacks_do_something_to_the_counts() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configured_attack_has_a_reference_and_agrees(path: Path) -> None:
-    specs = [_shortened(spec) for spec in attack_specs(path)]
+    specs = [few_repeats(spec) for spec in attack_specs(path)]
     network, slices = ConvNet(seed=1).eval(), make_slices(3, size=16, seed=1)
     attacks = [build(spec) for spec in specs]
     expected = reference_counts(network, slices, [recipe(*spec) for spec in specs], seed=11)

@@ -197,6 +197,13 @@ def attack_specs(path: Path) -> list[Spec]:
     return [(entry["class_path"], entry["init_args"]) for entry in entries]
 
 
+def few_repeats(spec: Spec, repeats: int = 2) -> Spec:
+    """An attack with few repeats, all of them made: no plan of how many are enough."""
+    few = min(spec[1].get("repeats", 1), repeats)
+    kept = {key: value for key, value in spec[1].items() if key != "half_width"}
+    return spec[0], {**kept, "repeats": few}
+
+
 def build(spec: Spec) -> Attack:
     """Make an attack of a YAML file, lists as tuples."""
     module, _, name = spec[0].rpartition(".")

@@ -1,5 +1,7 @@
 """What Ray leaves is found by its folder; whoever only looks there is left alone."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from errors import InputError
-from sweeps.leftovers import end_leftovers, is_running, own_folder
+from sweeps.leftovers import end_leftovers, is_running, own_folder, wait_or_kill
 
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = (
@@ -43,6 +45,27 @@ def test_a_stubborn_one_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert end_leftovers(tmp_path) == [process.pid]
     assert process.wait(10) == -9
     process.stdout.close()
+
+
+def test_marked_ones_have_time_to_end_and_then_are_killed() -> None:
+    mark = {**os.environ, "MARK_OF_A_TEST": "mine"}
+    again = "import subprocess, sys; subprocess.call([sys.executable, '-c', sys.argv[1]])"
+    ends = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.3)"], env=mark)
+    stays = subprocess.Popen([sys.executable, "-c", again, SLEEP], env=mark)
+    other = subprocess.Popen([sys.executable, "-c", SLEEP], env={**mark, "MARK_OF_A_TEST": "no"})
+    stays.send_signal(signal.SIGSTOP)
+    started = time.monotonic()
+    killed = wait_or_kill("MARK_OF_A_TEST", "mine", 1.5)
+    assert 1.5 <= time.monotonic() - started < 5
+    assert stays.pid in killed
+    assert ends.pid not in killed
+    assert not any(is_running(pid) for pid in killed)
+    assert ends.wait() == 0
+    assert stays.wait() == -signal.SIGKILL
+    assert is_running(other.pid)
+    assert wait_or_kill("MARK_OF_A_TEST", "mine", 60) == []
+    other.kill()
+    other.wait()
 
 
 def test_a_folder_is_nobody_elses(tmp_path: Path) -> None:

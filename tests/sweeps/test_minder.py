@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from sweeps.leftovers import is_running
+from sweeps.minder import minded
+from sweeps.one_at_a_time import held
 from tests.places import ROOT
 
 MINDER = str(ROOT / "sweeps" / "minder.py")
@@ -67,6 +70,33 @@ def test_it_ends_with_the_minder(number: signal.Signals) -> None:
     process.send_signal(number)
     process.wait(30)
     wait_until_gone(child)
+    process.communicate()
+
+
+def test_a_lock_is_held_while_the_command_lives(tmp_path: Path) -> None:
+    path = tmp_path / "mine.lock"
+    with held(path, 0) as lock:
+        assert lock is not None
+        process = subprocess.Popen(
+            # Its own signal to end, when the minder is killed, leaves it alone.
+            minded(
+                [sys.executable, "-c", f"import signal; signal.signal(15, signal.SIG_IGN); {SLEEP}"]
+            ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=[lock],
+        )
+        child = child_of(process)
+    process.kill()
+    process.wait()
+    assert is_running(child)
+    with held(path, 0) as lock:
+        assert lock is None
+    os.kill(child, signal.SIGKILL)
+    wait_until_gone(child)
+    with held(path, 0) as lock:
+        assert lock is not None
     process.communicate()
 
 

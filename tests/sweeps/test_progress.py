@@ -1,11 +1,12 @@
 """What is seen of a sweep is true, short and in order."""
 
 import io
+from pathlib import Path
 
 from rich.console import Console
 
 from sweeps.grid import Trial
-from sweeps.progress import ProgressTable, count_states, progress_table
+from sweeps.progress import ProgressTable, advice, count_states, progress_table
 from sweeps.trial import Progress
 
 TRIALS = [Trial(f"key{index}", (), (("model.loss", f"loss{index}"),)) for index in range(50)]
@@ -40,7 +41,7 @@ def test_elsewhere_than_on_a_terminal_each_change_is_a_line() -> None:
     lines = stream.getvalue().splitlines()
     assert lines[:2] == [
         "key1 loss loss1: running",
-        "key1 loss loss1: running, 1 epochs, val Dice 0.500",
+        "key1 loss loss1: running, 1 epoch, val Dice 0.500",
     ]
     assert len(lines) == 3
     assert lines[2].startswith("key1 loss loss1: failed, val Dice 0.500, 0.5 min, error: of any")
@@ -50,3 +51,24 @@ def test_elsewhere_than_on_a_terminal_each_change_is_a_line() -> None:
 def test_states_are_counted() -> None:
     states = {"a": Progress("new"), "b": Progress("failed"), "c": Progress("new")}
     assert count_states(states) == {"new": 2, "failed": 1}
+
+
+def test_what_was_interrupted_does_not_run_in_the_last_table() -> None:
+    running = Progress("running", "id", 2, 0.5, 30)
+    elsewhere = Progress("running", message="another process runs this trial")
+    progress = {"key0": running, "key1": running, "key2": elsewhere}
+    with ProgressTable(TRIALS[:3], progress, Console(file=io.StringIO())) as table:
+        stored = Progress("interrupted", "id", 2, 0.5)
+        table.settle({"key0": stored, "key1": Progress("new"), "key2": stored})
+    assert table.progress["key0"] == Progress("interrupted", "id", 2, 0.5, 30)
+    assert table.counts() == {"interrupted": 1, "new": 1, "running": 1}
+
+
+def test_advice_is_what_helps() -> None:
+    on = "The same command goes on with"
+    wrong = "Refused for wrong options: 1 trial; mend the options."
+    output = "Output: logs/<trial>.log"
+    assert advice([], Path("logs")) == []
+    assert advice(["new", "failed"], Path("logs")) == [f"{on} what is not finished.", output]
+    assert advice(["refused", "new"], Path("logs")) == [f"{on} the others.", wrong, output]
+    assert advice(["refused"], Path("logs")) == [wrong, output]

@@ -75,6 +75,7 @@ def test_a_new_trial_is_run_once(place: Place) -> None:
     assert place.run_ids() == [run_id]
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_goes_on_in_its_run(place: Place) -> None:
     sweep = sweep_of(place)
     job = only_job(sweep)
@@ -140,6 +141,7 @@ def test_a_trial_that_another_process_runs_is_left_alone(
     assert place.run_ids() == []
 
 
+@pytest.mark.slow
 def test_a_deleted_run_is_no_progress(place: Place) -> None:
     sweep = sweep_of(place)
     job = only_job(sweep)
