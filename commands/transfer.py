@@ -18,11 +18,12 @@ from commands.messages import parser_message
 from commands.stored_networks import LoadedNetwork, find_device, load_network
 from comparison.selection import select_runs
 from errors import InputError
-from robustness.attack import Attack, RepeatedAttack, attacks_fingerprint, settings_text
+from robustness.attack import Attack, attacks_fingerprint, settings_text
 from robustness.batches import Batch, only_cases
 from robustness.counts import counts_frame, write_counts
 from robustness.engine import Attacker, Plan, evaluate_many, make_plan
 from robustness.network_state import untouched
+from robustness.repeated_attack import RepeatedAttack
 from tracking.reading import fetch_card_counts, transfer_folder
 from tracking.store import project_dir
 from tracking.writing import store_file

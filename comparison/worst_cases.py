@@ -10,9 +10,9 @@ from comparison.figures import attack_figure
 from comparison.selection import ComparedRun, Selection
 from comparison.statistics import point_means, scored_curves
 from lightning_module.keys import unique_slugs
-from robustness.attack import FIRST_REPEATS
 from robustness.counts import CLEAN
 from robustness.curves import case_dice
+from robustness.repeated_attack import FIRST_REPEATS
 from robustness.worst_case import ensembles, lowest_dice, worst_case
 
 _SCORES = ["dice", "low", "high", "seed_low", "seed_high", "seeds", "cases"]

@@ -27,10 +27,6 @@ GRADIENT_RANKINGS: dict[str, tuple[str, bool]] = {
 }
 
 
-# Repeats from which the number of further ones is estimated.
-FIRST_REPEATS = 4
-
-
 @dataclass(frozen=True)
 class AttackBatch:
     """One batch of clean slices with what attacks derive from it, computed once for all of them.
@@ -333,74 +329,6 @@ class Attack(ABC):
     def settings(self) -> dict[str, Any]:
         """Everything that decides what the attack does, as plain values."""
         return {"class": type(self).__name__, **asdict(self)}
-
-
-@dataclass(frozen=True)
-class RepeatedAttack(Attack):
-    """An attack whose repeats differ in random numbers alone: any of them can be made by itself."""
-
-    @property
-    @abstractmethod
-    def half_width(self) -> float:
-        """How wide the 95 % interval of the mean Dice over repeats may be to either side.
-
-        Each point takes as many repeats as that needs, ``repeats`` at most; 0 takes all of them.
-        """
-
-    @abstractmethod
-    def disturb_repeats(
-        self, batch: AttackBatch, seed: int, repeats: Sequence[range]
-    ) -> Iterator[tuple[int, int, Tensor]]:
-        """Disturbed copies of a batch in some repeats.
-
-        Args:
-            batch: The clean slices.
-            seed: The seed of the attacks.
-            repeats: Which repeats are made at each point.
-
-        Yields:
-            Index of the point, repeat, and images ``(B, C, H, W)``.
-        """
-
-    def disturb(self, batch: AttackBatch, seed: int) -> Iterator[tuple[int, int, Tensor]]:
-        """All repeats; see :meth:`Attack.disturb`."""
-        return self.disturb_repeats(batch, seed, [range(self.repeats)] * len(self.points))
-
-    def settings(self) -> dict[str, Any]:
-        """Everything that decides what the attack does, as plain values."""
-        given = super().settings()
-        # Came later: left out where it has no effect, so that counts from before are still paired.
-        return given if self.half_width else {k: v for k, v in given.items() if k != "half_width"}
-
-    def check_repeats(self, *, random: bool, what: str) -> None:
-        """Refuse repeats where nothing is random, or an interval that no repeats can have.
-
-        Args:
-            random: Whether repeats differ at all.
-            what: What has nothing random in it, for the message.
-
-        Raises:
-            ValueError: If the settings make no sense.
-        """
-        if self.repeats < 1:
-            self.refuse("repeats", self.repeats, "1 or more")
-        if not random and self.repeats != 1:
-            self.refuse("repeats", self.repeats, f"1, since nothing in {what} is random")
-        if not random and self.half_width:
-            self.refuse("half_width", self.half_width, f"0, since nothing in {what} is random")
-        if not 0 <= self.half_width < 1:
-            self.refuse("half_width", self.half_width, "a difference of Dice from 0 to below 1")
-        if self.half_width and self.repeats < FIRST_REPEATS:
-            expected = f"{FIRST_REPEATS} or more, so that half_width can be measured"
-            self.refuse("repeats", self.repeats, expected)
-
-
-def by_repeat(repeats: Sequence[range]) -> Iterator[tuple[int, list[int]]]:
-    """Each repeat that any point asks for, with the indices of the points that do."""
-    for repeat in range(max((made.stop for made in repeats), default=0)):
-        indices = [index for index, made in enumerate(repeats) if repeat in made]
-        if indices:
-            yield repeat, indices
 
 
 def check_name(name: str) -> None:

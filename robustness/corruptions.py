@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustness.attack import AttackBatch, Passes, RepeatedAttack, by_repeat, check_name
+from robustness.attack import AttackBatch, Passes, check_name
 from robustness.corruption_kinds import KINDS
 from robustness.corruption_models import Draw
 from robustness.keyed_random import absorb, slice_keys
+from robustness.repeated_attack import RepeatedAttack, by_repeat
 
 _MOST_SEVERE = 5
 # Which slices, and the rows and columns of their box.

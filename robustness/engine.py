@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robustness.attack import Attack, AttackBatch, Passes, RepeatedAttack, check_name
+from robustness.attack import Attack, AttackBatch, Passes, check_name
 from robustness.batches import Batch, Piece, attack_batch, fixed_size, ordinary_tensors
 from robustness.calibration import CalibrationTable, Places, bin_places
 from robustness.counts import CLEAN, CLEAN_ROW, CountTable, Row, slice_counts
 from robustness.distances import DistanceTable
 from robustness.minimum_norm import MinimumNormAttack
 from robustness.objectives import OBJECTIVES, Objective
+from robustness.repeated_attack import RepeatedAttack
 from robustness.saliency import Forward, check_logits
 
 

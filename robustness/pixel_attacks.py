@@ -12,15 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from robustness.attack import (
-    GRADIENT_RANKINGS,
-    Attack,
-    AttackBatch,
-    Passes,
-    RepeatedAttack,
-    by_repeat,
-    check_name,
-)
+from robustness.attack import GRADIENT_RANKINGS, Attack, AttackBatch, Passes, check_name
 from robustness.keyed_random import slice_keys
 from robustness.orders import (
     BLIND_RANKINGS,
@@ -34,6 +26,7 @@ from robustness.orders import (
     random_entries,
     ranked_entries,
 )
+from robustness.repeated_attack import RepeatedAttack, by_repeat
 from robustness.values import (
     DIRECTED,
     DRAWN_VALUES,

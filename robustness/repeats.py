@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from robustness.attack import FIRST_REPEATS, Attack, RepeatedAttack
+from robustness.attack import Attack
 from robustness.counts import FIELDS, PartialCounts, Row
 from robustness.engine import Plan, further_plan, make_plan
+from robustness.repeated_attack import FIRST_REPEATS, RepeatedAttack
 
 _LEVEL = 0.95
 

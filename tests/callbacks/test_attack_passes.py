@@ -8,10 +8,11 @@ from torch.nn import functional
 
 from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState
-from robustness.attack import FIRST_REPEATS, Attack
+from robustness.attack import Attack
 from robustness.counts import CLEAN, CountsFile
 from robustness.minimum_norm import MinimumNormAttack
 from robustness.pixel_attacks import CountAttack
+from robustness.repeated_attack import FIRST_REPEATS
 from tests.callbacks.toy import ToyModule, trainer, val_loader
 from tests.places import NewLogger
 from tracking.reading import fetch_counts, list_runs

@@ -9,13 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from robustness.attack import FIRST_REPEATS, Attack, attacks_fingerprint
+from robustness.attack import Attack, attacks_fingerprint
 from robustness.calibration import calibration_frame
 from robustness.corruptions import CorruptionAttack
 from robustness.counts import counts_frame
 from robustness.curves import case_dice
 from robustness.engine import Plan, evaluate, make_plan
 from robustness.pixel_attacks import CountAttack, LevelAttack
+from robustness.repeated_attack import FIRST_REPEATS
 from robustness.repeats import (
     Pass,
     enough_repeats,
