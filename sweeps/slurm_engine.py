@@ -1,12 +1,14 @@
 """Hands trials to SLURM, for clusters without Ray: an array of jobs, one for each trial."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from errors import InputError
 from sweeps.grid import Resources
 from sweeps.trial import Job, Progress, run_with_retries
+from tracking.store import project_dir
 
 
 def submit_to_slurm(
@@ -38,6 +40,12 @@ def submit_to_slurm(
             "cluster; use --engine ray"
         )
         raise InputError(msg)
+    # A job is a pickle of this project's classes, and begins in any folder.
+    clone = str(project_dir())
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([clone, known] if known else [clone])
+    # Some clusters give jobs none of the environment that they were submitted from.
+    executor.update_parameters(slurm_setup=[f"export PYTHONPATH={shlex.quote(clone)}"])
     executor.update_parameters(
         name="segstress",
         timeout_min=minutes,
