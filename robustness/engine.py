@@ -295,8 +295,9 @@ class _Counter:
 
     def _refuse_broken(self) -> None:
         """Raise ValueError if a network gave NaN or infinite logits for this batch."""
-        finite = torch.isfinite(torch.stack(self._ends)).all(dim=1) if self._ends else torch.ones(0)
-        broken = (~finite.bool()).tolist()
+        if not self._ends:
+            return
+        broken = (~torch.isfinite(torch.stack(self._ends)).all(dim=1)).tolist()
         first = next((name for name, bad in zip(self._rows_seen, broken, strict=True) if bad), None)
         self._ends.clear()
         self._rows_seen.clear()

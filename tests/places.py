@@ -226,6 +226,14 @@ class Stored:
     artifacts: dict[str, str]
 
 
+def real_task(root: Path, name: str) -> Path:
+    """The folder of a task of real volumes; skips the test where somebody has others only."""
+    folder = root / name
+    if not folder.is_dir():
+        pytest.skip(f"SEGSTRESS_DATA has no {name}")
+    return folder
+
+
 def make_place(folder: Path, *, cases: int = 16) -> Place:
     """Write the task and a YAML that trains on it in seconds; the store is opened by nobody yet."""
     place = Place(folder)

@@ -1,7 +1,6 @@
 """The store of a team, started without Docker: closed to strangers, whole for its users, tidy."""
 
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -16,6 +15,7 @@ from tests.docker.loading import compose, composed
 from tests.docker.stacks import Stack, descendants, listening
 from tests.places import TASK, Place, make_place
 from tests.test_store_away import log
+from tests.tracking.postgres import postgres_binaries
 from tests.tracking.servers import free_port, train
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(900)]
@@ -24,8 +24,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """Not among pytest's folders, into which PostgreSQL's user cannot look."""
-    if shutil.which("initdb") is None and not list(Path("/usr/lib/postgresql").glob("*/bin")):
-        pytest.skip("PostgreSQL is not installed: initdb was not found")
+    postgres_binaries()
     with tempfile.TemporaryDirectory(prefix="segstress-stack-") as made:
         Path(made).chmod(0o755)
         yield Path(made)

@@ -12,13 +12,21 @@ from art.attacks.evasion import (  # type: ignore[import-not-found]
 from art.estimators.classification import PyTorchClassifier  # type: ignore[import-not-found]
 
 from benchmarks.data import Slices, slices
-from benchmarks.peers.compare import EPSILON, HIGH, LOW, STEP_SIZE, Given, TwoScores, against, given
+from benchmarks.peers.compare import (
+    EPSILON,
+    HIGH,
+    LOW,
+    SCORED,
+    STEP_SIZE,
+    Given,
+    TwoScores,
+    against,
+    given,
+    own_pgd,
+)
 from benchmarks.timing import Ratio, write_results
 from robustness.apgd import Apgd
 from robustness.attack import Attack
-from robustness.pgd import Pgd
-
-_OBJECTIVE = "logit_sum"
 
 
 def measure(source: Slices, *, number: int = 32, rounds: int = 5, steps: int = 10) -> list[Ratio]:
@@ -46,19 +54,11 @@ def measure(source: Slices, *, number: int = 32, rounds: int = 5, steps: int = 1
     auto = AutoProjectedGradientDescent(
         classifier, eps_step=2 * EPSILON, nb_random_init=1, **shared
     )
-    own_pgd = Pgd(
-        "pgd",
-        (EPSILON,),
-        low=LOW,
-        high=HIGH,
-        objective=_OBJECTIVE,
-        steps=steps,
-        step_size=STEP_SIZE,
-    )
-    own_auto = Apgd("apgd", (EPSILON,), low=LOW, high=HIGH, objective=_OBJECTIVE, steps=steps)
+    own = own_pgd(steps, SCORED)
+    own_auto = Apgd("apgd", (EPSILON,), low=LOW, high=HIGH, objective=SCORED, steps=steps)
     what = f"of the summed logits, linf, {steps} steps, images only: ART's"
     return [
-        _row(f"PGD {what} ProjectedGradientDescentPyTorch", pgd, own_pgd, on, rounds),
+        _row(f"PGD {what} ProjectedGradientDescentPyTorch", pgd, own, on, rounds),
         _row(f"Auto-PGD {what} AutoProjectedGradientDescent", auto, own_auto, on, rounds),
     ]
 

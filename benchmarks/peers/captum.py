@@ -10,10 +10,19 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks.data import Slices, slices
-from benchmarks.peers.compare import EPSILON, HIGH, LOW, STEP_SIZE, Given, Summed, against, given
+from benchmarks.peers.compare import (
+    EPSILON,
+    HIGH,
+    LOW,
+    STEP_SIZE,
+    Given,
+    Summed,
+    against,
+    given,
+    own_pgd,
+)
 from benchmarks.timing import Ratio, write_results
 from robustness.attribution_gradients import Gradient, IntegratedGradients
-from robustness.pgd import Pgd
 
 
 def attacked(
@@ -81,7 +90,7 @@ def measure(
 
 
 def _pgd(on: Given, steps: int, rounds: int) -> Ratio:
-    own = Pgd("pgd", (EPSILON,), low=LOW, high=HIGH, steps=steps, step_size=STEP_SIZE)
+    own = own_pgd(steps, "bce")
     return against(
         f"PGD of BCE, linf, {steps} steps, images only: captum.robust.PGD",
         lambda: attacked(on.network, on.parts(), steps),

@@ -14,6 +14,7 @@ from robustness.attack import Attack, AttackBatch
 from robustness.attribution_method import Attribution
 from robustness.batches import attack_batch, fixed_size
 from robustness.objectives import probability_sum
+from robustness.pgd import Pgd
 
 GOAL = "above 1: SegStress is faster"
 CPU = torch.device("cpu")
@@ -22,6 +23,8 @@ LOW, HIGH = 0.0, 0.2
 EPSILON = 0.02
 # Length of a step in parts of epsilon.
 STEP_SIZE = 0.25
+# What is attacked where a peer takes a classifier: TwoScores has the gradient of it.
+SCORED = "logit_sum"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,19 @@ def given(slices: Slices, number: int) -> Given:
     bare: Bare = fastest(slices.batch("test", slices=number)["image"])
     whole = max(1, number // bare.batch_size) * bare.batch_size
     return Given(bare.network, slices.batch("test", slices=whole), bare.batch_size)
+
+
+def own_pgd(steps: int, objective: str) -> Pgd:
+    """Our PGD with the settings that all peers are given, from one random start."""
+    return Pgd(
+        "pgd",
+        (EPSILON,),
+        low=LOW,
+        high=HIGH,
+        objective=objective,
+        steps=steps,
+        step_size=STEP_SIZE,
+    )
 
 
 class Summed(nn.Module):

@@ -8,9 +8,18 @@ from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
 from benchmarks.data import Slices, slices
-from benchmarks.peers.compare import EPSILON, HIGH, LOW, STEP_SIZE, TwoScores, against, given
+from benchmarks.peers.compare import (
+    EPSILON,
+    HIGH,
+    LOW,
+    SCORED,
+    STEP_SIZE,
+    TwoScores,
+    against,
+    given,
+    own_pgd,
+)
 from benchmarks.timing import Ratio, write_results
-from robustness.pgd import Pgd
 
 # As images have it: it refuses those that are above the range by rounding.
 _HIGH = float(torch.tensor(HIGH))
@@ -50,15 +59,7 @@ def measure(source: Slices, *, number: int = 32, rounds: int = 5, steps: int = 1
     """
     on = given(source, number)
     images = [image.clamp(LOW, _HIGH) for image, _ in on.parts()]
-    own = Pgd(
-        "pgd",
-        (EPSILON,),
-        low=LOW,
-        high=HIGH,
-        objective="logit_sum",
-        steps=steps,
-        step_size=STEP_SIZE,
-    )
+    own = own_pgd(steps, SCORED)
     return [
         against(
             f"PGD of the summed logits, linf, {steps} steps, and whether it fooled the classifier: "

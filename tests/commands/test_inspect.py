@@ -21,7 +21,7 @@ from PIL import Image
 from tests.datamodules.inspected import AFFINE, clean_pair, clean_task, image_of, label_of, save
 from tests.datamodules.nnunet_raw import as_nnunet
 from tests.datamodules.tiny import edit_json
-from tests.places import ROOT, Place
+from tests.places import ROOT, Place, real_task
 
 FLIPPED = np.diag([1.0, -1.0, 1.0, 1.0])  # the second axis
 ODD = "[red]odd[/red] \x1b[31m"
@@ -361,9 +361,7 @@ TASKS = ["Task01_BrainTumour", "Task02_Heart", "Task04_Hippocampus", "Task09_Spl
 def test_real_volumes_have_the_numbers_that_they_have(
     tmp_path: Path, real_data: Path, name: str
 ) -> None:
-    folder = real_data / name
-    if not folder.is_dir():
-        pytest.skip(f"{name} is not in SEGSTRESS_DATA")
+    folder = real_task(real_data, name)
     arguments = ["--root", str(real_data), "--task", name, "--output", str(tmp_path)]
     assert Place(tmp_path).run("inspect", *arguments) == 0
     rows = table(tmp_path)

@@ -12,6 +12,7 @@ from datamodules.dataset_json import read_json
 from datamodules.decathlon import read_task
 from datamodules.tasks import TASKS, TaskFacts, find_task
 from errors import InputError
+from tests.places import real_task
 
 FOLDERS = [facts.folder for facts in TASKS]
 
@@ -76,8 +77,7 @@ def plain(name: str) -> str:
 @pytest.mark.real
 @pytest.mark.parametrize("facts", TASKS, ids=FOLDERS)
 def test_the_table_holds_for_a_real_folder(facts: TaskFacts, real_data: Path) -> None:
-    if not (real_data / facts.folder).is_dir():
-        pytest.skip(f"SEGSTRESS_DATA has no {facts.folder}")
+    real_task(real_data, facts.folder)
     task = read_task(real_data, facts.folder)
     assert [plain(name) for name in task.channels] == [plain(name) for name in facts.channels]
     assert [value for value, _ in task.labels] == list(range(1, len(facts.labels) + 1))
@@ -98,8 +98,7 @@ def test_the_table_holds_for_a_real_folder(facts: TaskFacts, real_data: Path) ->
 def test_a_window_holds_nearly_all_of_the_real_foreground(
     facts: TaskFacts, real_data: Path
 ) -> None:
-    if not (real_data / facts.folder).is_dir():
-        pytest.skip(f"SEGSTRESS_DATA has no {facts.folder}")
+    real_task(real_data, facts.folder)
     assert facts.window_hu is not None
     case = read_task(real_data, facts.folder).cases[0]
     image, label = (

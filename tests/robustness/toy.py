@@ -1,12 +1,13 @@
 """Small networks, slices and tables of attacks that the tests of this folder share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 import yaml
 from torch import Tensor, nn
@@ -195,6 +196,13 @@ def attack_specs(path: Path) -> list[Spec]:
     robustness = yaml.safe_load(path.read_text(encoding="utf-8")).get("robustness", {})
     entries = [*robustness.get("attacks", []), *robustness.get("attacks+", [])]
     return [(entry["class_path"], entry["init_args"]) for entry in entries]
+
+
+def check_refused(make: Callable[[], object], message: str) -> None:
+    """Settings that make no sense are refused in one line."""
+    with pytest.raises(ValueError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
 
 
 def few_repeats(spec: Spec, repeats: int = 2) -> Spec:

@@ -60,9 +60,7 @@ class Cluster:
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """A cluster that answers, gone at the end; skips the test where there can be none."""
-    binaries = _binaries()
-    if binaries is None:
-        pytest.skip("PostgreSQL is not installed: initdb and pg_ctl were not found")
+    binaries = postgres_binaries()
     # Not among pytest's folders, into which no other user can look.
     with tempfile.TemporaryDirectory(prefix="segstress-pg-") as scratch:
         folder, user = Path(scratch), None
@@ -79,12 +77,13 @@ def cluster() -> Iterator[Cluster]:
                 made.stop()
 
 
-def _binaries() -> Path | None:
+def postgres_binaries() -> Path:
+    """The folder of PostgreSQL's programs; skips the test where there are none."""
     found = shutil.which("initdb")
-    if found is not None:
-        return Path(found).parent
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    return folders[-1] if folders else None
+    if found is None and not folders:
+        pytest.skip("PostgreSQL is not installed: initdb was not found")
+    return folders[-1] if found is None else Path(found).parent
 
 
 def _other_user() -> str:
