@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -36,7 +37,8 @@ def measured_batch_size(
         key = _key(trainer, module, image)
         if key not in known:
             known[key] = fastest_batch_size(forward, image)
-            if file.parent.is_dir():
+            # Where it cannot be kept, it is measured again the next time.
+            with suppress(OSError):
                 write_whole(file, json.dumps(known, indent=1, sort_keys=True).encode())
         size = known[key]
     return int(gather(size)[0])

@@ -92,7 +92,7 @@ class RobustnessCallback(AfterEvaluation):
             )
             raise InputError(msg)
         self.max_pixel = max_pixel
-        _plan(attacks)
+        _plan(attacks)  # refuses what cannot be attacked together
         self.card_plan = _plan(card_attacks(0.0, max_pixel, card_steps))
         self.shown = _shown(attacks, picture_attack) if pictures else None
         self._last: Evaluation | None = None

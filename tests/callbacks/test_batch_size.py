@@ -65,6 +65,11 @@ def test_a_broken_file_means_to_measure_anew(
     assert size in CANDIDATES
 
 
+def test_a_size_that_cannot_be_kept_stops_nothing(place: Place, new_logger: NewLogger) -> None:
+    (place.store / MEASURED_FILE).mkdir(parents=True)
+    assert len(counted(new_logger, 0, Sized()))
+
+
 def test_the_size_changes_no_count(new_logger: NewLogger) -> None:
     module = ToyModule()
     measured, given = counted(new_logger, 0, module), counted(new_logger, 24, module)
