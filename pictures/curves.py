@@ -7,10 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from pictures.matrix import wrap_name
 from pictures.style import MUTED, LossStyle, figure_style, loss_styles
 
+# Between the error bars of two losses, and between those of the first and the last, in points.
+_BAR_STEP, _BAR_SPREAD = 4.0, 16.0
+_POINTS_AN_INCH = 72
 _AXIS_WORDS = {
     "level": "level of the replaced pixels (image units)",
     "pixels": "pixels replaced in each slice",
@@ -82,8 +86,8 @@ def curves_figure(
     with figure_style():
         figure = Figure(figsize=(7.6, 4.0), layout="constrained")
         axes = figure.subplots()
-        for curve in curves:
-            _draw(axes, curve, styles[curve.label])
+        for curve, aside in zip(curves, _asides(len(curves)), strict=True):
+            _draw(axes, curve, styles[curve.label], aside)
         axes.set_title(title)
         axes.set_xlabel(axis_label)
         axes.set_ylabel(f"mean Dice over {volumes} volumes")
@@ -111,7 +115,16 @@ def axis_words(axis: str, max_pixel: float | None = None) -> str:
     return words
 
 
-def _draw(axes: Axes, curve: Curve, style: LossStyle) -> None:
+def _asides(curves: int) -> list[float]:
+    """How far the error bars of each curve stand beside its points, so that none hides another.
+
+    In typographic points: by as much on any axis, and the values stay what they are.
+    """
+    step = min(_BAR_STEP, _BAR_SPREAD / max(curves - 1, 1))
+    return [step * (number - (curves - 1) / 2) for number in range(curves)]
+
+
+def _draw(axes: Axes, curve: Curve, style: LossStyle, aside: float) -> None:
     axes.plot(
         curve.points,
         curve.dice,
@@ -125,15 +138,19 @@ def _draw(axes: Axes, curve: Curve, style: LossStyle) -> None:
             curve.points, curve.low, curve.high, color=style.color, alpha=0.16, linewidth=0
         )
     if curve.bar_low is not None and curve.bar_high is not None:
-        axes.errorbar(
+        _, caps, lines = axes.errorbar(
             curve.points,
             curve.dice,
             yerr=(curve.dice - curve.bar_low, curve.bar_high - curve.dice),
             fmt="none",
             ecolor=style.color,
             elinewidth=1,
-            capsize=3,
+            capsize=2,
         )
+        scale = axes.get_figure(root=True).dpi_scale_trans  # type: ignore[union-attr]
+        beside = axes.transData + ScaledTranslation(aside / _POINTS_AN_INCH, 0, scale)
+        for artist in (*caps, *lines):
+            artist.set_transform(beside)
     if curve.control is not None:
         axes.plot(curve.points, curve.control, color=style.color, linestyle="dashed", linewidth=1)
     if curve.clean is not None:

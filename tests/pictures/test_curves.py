@@ -69,6 +69,24 @@ def test_error_bars_end_where_they_are_told() -> None:
     assert key == ["bce", "95 % over volumes", "95 % over seeds"]
 
 
+@pytest.mark.parametrize("losses", [2, 4, 9])
+def test_error_bars_of_losses_stand_beside_each_other(losses: int) -> None:
+    low, high = np.array([0.8, 0.5, 0.1]), np.array([0.9, 0.65, 0.4])
+    same = [curve(f"loss {at}", bar_low=low, bar_high=high) for at in range(losses)]
+    figure = figure_of(*same, bars="95 % over seeds")
+    to_png_bytes(figure)
+    axes = figure.axes[0]
+    places = [
+        container[2][0].get_transform().transform((same[0].points[0], 0.5))[0]
+        for container in axes.containers
+    ]
+    apart = np.diff(places) * 72 / figure.dpi
+    assert (apart >= 1.9).all()
+    assert apart.sum() <= 16.1
+    middle = axes.transData.transform((same[0].points[0], 0.5))[0]
+    assert np.mean(places) == pytest.approx(middle)
+
+
 def test_the_legend_never_covers_the_curves() -> None:
     labels = [f"0.5*bce+batch_dice+focal(gamma={number})" for number in range(8)]
     figure = figure_of(*(curve(label, 0.01 * index) for index, label in enumerate(labels)))
