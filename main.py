@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from errors import InputError
+from freed_memory import keep_freed_memory
 
 
 class Command(NamedTuple):
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Ctrl-C came before a command could deal with it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    keep_freed_memory()
     try:
         if not given or given[0] in {"-h", "--help"}:
             print(help_text())

@@ -1,15 +1,39 @@
 """Progress of long work inside a trainer's run, on the trainer's own bar where it has one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
+from torch import Tensor
 
 
 class RunProgressBar(RichProgressBar):
-    """Lightning's rich progress bar, without the run's id among the metrics."""
+    """Lightning's rich progress bar with the loss of the last step, without the run's id.
+
+    It looks at a step only where it draws: looking at a loss waits for the device.
+    """
+
+    def __init__(self, *, refresh_rate: int) -> None:
+        """Draw after so many steps, and after the last of an epoch."""
+        super().__init__(refresh_rate=refresh_rate)
+        self._loss: Tensor | None = None
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Draw, where it is time to; see the base class."""
+        done = batch_idx + 1
+        if done % self.refresh_rate == 0 or done == self.total_train_batches:
+            self._loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
@@ -17,7 +41,7 @@ class RunProgressBar(RichProgressBar):
         """What stands beside the bar; see the base class."""
         shown = super().get_metrics(trainer, pl_module)
         shown.pop("v_num", None)
-        return shown
+        return shown if self._loss is None else {"loss": self._loss.item(), **shown}
 
 
 @contextmanager

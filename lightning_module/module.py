@@ -209,7 +209,6 @@ class SegmentationModule(LightningModule):
             penalty = self.regularization * self._squared_weights()
             total = total + penalty
         self.train_ledger.update(value.ledger, penalty)
-        self.log("loss", total.detach(), prog_bar=True, logger=False, on_step=True, on_epoch=False)
         return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -306,6 +305,8 @@ class SegmentationModule(LightningModule):
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             steps=self.trainer.estimated_stepping_batches,
+            # Lightning refuses to clip gradients where a fused optimizer takes the scale off them.
+            fused=self.trainer.precision != "16-mixed",
         )
 
     def on_train_start(self) -> None:

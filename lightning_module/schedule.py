@@ -11,7 +11,13 @@ from errors import InputError
 
 
 def one_cycle(
-    network: nn.Module, loss: nn.Module, *, learning_rate: float, weight_decay: float, steps: float
+    network: nn.Module,
+    loss: nn.Module,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    steps: float,
+    fused: bool = True,
 ) -> OptimizerLRScheduler:
     """AdamW with a one-cycle schedule, as Lightning wants it.
 
@@ -22,6 +28,7 @@ def one_cycle(
         learning_rate: The highest.
         weight_decay: That of AdamW.
         steps: Steps of the training; infinite where nobody knows.
+        fused: Whether all weights are updated in one go, which is faster.
 
     Raises:
         InputError: If the number of steps is not known beforehand.
@@ -35,7 +42,7 @@ def one_cycle(
     groups: list[dict[str, object]] = [{"params": list(network.parameters())}]
     if learnt := list(loss.parameters()):
         groups.append({"params": learnt, "weight_decay": 0.0})
-    optimizer = AdamW(groups, lr=learning_rate, weight_decay=weight_decay)
+    optimizer = AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=fused)
     schedule = OneCycleLR(optimizer, max_lr=learning_rate, total_steps=int(steps))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
