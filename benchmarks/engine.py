@@ -9,8 +9,9 @@ from benchmarks.data import Slices, slices
 from benchmarks.timing import Ratio, time_in_turn, write_results
 from robustness.attack import Attack
 from robustness.batch_size import fastest_batch_size
-from robustness.engine import evaluate, make_plan
+from robustness.engine import evaluate
 from robustness.pixel_attacks import CountAttack, LevelAttack
+from robustness.plan import make_plan
 
 _COUNTS = (1, 2, 5, 10, 20, 30, 40, 50)
 _CPU = torch.device("cpu")

@@ -12,9 +12,10 @@ from benchmarks.timing import Ratio, ratio_of, write_results
 from datamodules.batch import Batch
 from robustness.attack import Attack
 from robustness.batch_size import fastest_batch_size
-from robustness.engine import evaluate, make_plan
+from robustness.engine import evaluate
 from robustness.pgd import Pgd
 from robustness.pixel_attacks import CountAttack
+from robustness.plan import make_plan
 from robustness.ranking import rank_by_score
 
 _CPU = torch.device("cpu")

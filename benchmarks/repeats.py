@@ -13,7 +13,8 @@ from datamodules.batch import Batch
 from robustness.batch_size import fastest_batch_size
 from robustness.counts import counts_frame
 from robustness.curves import mean_curves
-from robustness.engine import Plan, evaluate, make_plan
+from robustness.engine import evaluate
+from robustness.plan import Plan, make_plan
 from robustness.repeats import Pass, Repeated, enough_repeats
 
 _CPU = torch.device("cpu")

@@ -10,9 +10,11 @@ from callbacks.evaluating import gather, heeding_sigterm, split_batches, split_s
 from callbacks.progress import clock, progress, say
 from robustness.batch_size import seconds_per_slice
 from robustness.batches import Batch
+from robustness.counter import Attacker
 from robustness.counts import CLEAN_ROW
-from robustness.engine import Attacker, Plan, evaluate
+from robustness.engine import evaluate
 from robustness.objectives import Objective
+from robustness.plan import Plan
 from robustness.repeats import Pass, Repeated
 from robustness.saliency import Forward
 from robustness.snapshots import LargestSlices

@@ -17,8 +17,9 @@ from callbacks.progress import progress, say
 from robustness.attack import attacks_fingerprint, settings_text
 from robustness.batches import Batch, only_cases
 from robustness.counts import counts_frame
-from robustness.engine import Plan, evaluate
+from robustness.engine import evaluate
 from robustness.gradient_health import GradientHealth, gradient_health
+from robustness.plan import Plan
 from robustness.report_card import report_card
 
 HEALTH = "gradient_health"  # key of the metadata

@@ -28,8 +28,8 @@ from robustness.card_attacks import card_attacks
 from robustness.counts import counts_frame
 from robustness.directed import DirectedAttack, EpsilonAttack
 from robustness.distances import distances_frame
-from robustness.engine import Plan, make_plan
 from robustness.network_state import untouched
+from robustness.plan import Plan, make_plan
 from robustness.repeats import enough_repeats, repeats_text
 from robustness.scores import valid_pixels_q20
 from robustness.snapshots import Snapshot, take_snapshots

@@ -20,9 +20,11 @@ from comparison.selection import select_runs
 from errors import InputError
 from robustness.attack import Attack, attacks_fingerprint, settings_text
 from robustness.batches import Batch, only_cases
+from robustness.counter import Attacker
 from robustness.counts import counts_frame, write_counts
-from robustness.engine import Attacker, Plan, evaluate_many, make_plan
+from robustness.engine import evaluate_many
 from robustness.network_state import untouched
+from robustness.plan import Plan, make_plan
 from robustness.repeated_attack import RepeatedAttack
 from tracking.reading import fetch_card_counts, transfer_folder
 from tracking.store import project_dir

@@ -264,6 +264,19 @@ class Attack(ABC):
         """True for images on which the attack has nothing to go by; bool, shape ``(B,)``."""
         return torch.zeros(batch.image.shape[0], dtype=torch.bool, device=batch.image.device)
 
+    def settled(self, batch: AttackBatch) -> Tensor | None:
+        """Slices of which the clean image alone says that no disturbance need be looked for.
+
+        Their outcome at every point is the clean image: this must be certain, not likely.
+
+        Args:
+            batch: The clean slices.
+
+        Returns:
+            bool, shape ``(B,)``; None, if the attack is made on every slice.
+        """
+        return None
+
     def check_among(self, attacks: Sequence["Attack"]) -> None:  # noqa: B027
         """Refuse settings that do not fit the other attacks of an evaluation.
 

@@ -39,6 +39,66 @@ class Piece:
         """What each slice has a row in, in the order of the fields."""
         return self.image, self.mask, self.valid, self.slice_index, self.counted
 
+    def rows(self, cases: list[str], rows: Tensor) -> "Piece":
+        """Some of its slices, by their row.
+
+        Args:
+            cases: The case of each slice that does not only fill up.
+            rows: int64, shape ``(N,)``.
+        """
+        return Piece(cases, *(tensor[rows.to(tensor.device)] for tensor in self.tensors))
+
+    def split(self, left: Tensor) -> tuple["Piece", "Piece"]:
+        """Its slices in two pieces, without those that only fill it up.
+
+        Args:
+            left: True for the slices of the first piece, shape ``(B,)``.
+        """
+        real = left[: len(self.cases)]
+        return tuple(  # type: ignore[return-value]
+            self.rows([self.cases[row] for row in rows.tolist()], rows)
+            for rows in (real.nonzero()[:, 0], (~real).nonzero()[:, 0])
+        )
+
+
+class Regrouped:
+    """Slices that are held back until there are enough of them for a piece of one size.
+
+    Args:
+        size: Slices in each piece.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._held: Piece | None = None
+
+    def push(self, piece: Piece) -> Iterator[Piece]:
+        """Put slices behind those held back.
+
+        Args:
+            piece: Of any size. Where the size of the images changes, those held back are filled up.
+
+        Yields:
+            The pieces that are full now, in order.
+        """
+        held, size = self._held, self._size
+        if held is not None and held.image.shape[1:] != piece.image.shape[1:]:
+            yield from self.rest()
+            held = None
+        held = _joined(held, piece)
+        while held is not None and len(held.cases) >= size:
+            full, held = _part(held, 0, size), _part(held, size, None)
+            self._held = held = held if held.cases else None
+            yield full
+        self._held = held
+
+    def rest(self) -> Iterator[Piece]:
+        """The slices held back as one piece, filled up with the last of them; none without any."""
+        held, self._held = self._held, None
+        if held is not None:
+            rows = torch.arange(self._size).clamp(max=len(held.cases) - 1)
+            yield held.rows(held.cases, rows)
+
 
 def fixed_size(batches: Iterable[Batch], size: int) -> Iterator[Piece]:
     """Join and cut batches into pieces of one size, the last one filled up with its last slice.
@@ -51,17 +111,10 @@ def fixed_size(batches: Iterable[Batch], size: int) -> Iterator[Piece]:
     Yields:
         The pieces, in order.
     """
-    held: Piece | None = None
+    regrouped = Regrouped(size)
     for batch in batches:
-        if held is not None and held.image.shape[1:] != batch["image"].shape[1:]:
-            yield _filled(held, size)
-            held = None
-        held = _joined(held, batch)
-        while held is not None and len(held.cases) >= size:
-            yield _part(held, 0, size)
-            held = _part(held, size, None) if len(held.cases) > size else None
-    if held is not None:
-        yield _filled(held, size)
+        yield from regrouped.push(_piece(batch))
+    yield from regrouped.rest()
 
 
 def only_cases(batches: Iterable[Batch], cases: Collection[str]) -> Iterator[Batch]:
@@ -132,10 +185,9 @@ def _ordinary(tensor: Tensor, device: torch.device) -> Tensor:
     return moved.clone() if moved.is_inference() else moved
 
 
-def _joined(held: Piece | None, batch: Batch) -> Piece | None:
-    """The slices of a batch behind those held back from the ones before it; None without any."""
+def _piece(batch: Batch) -> Piece:
     valid = batch["valid"]
-    new = Piece(
+    return Piece(
         list(batch["case"]),
         batch["image"],
         batch["mask"],
@@ -143,6 +195,10 @@ def _joined(held: Piece | None, batch: Batch) -> Piece | None:
         batch["slice_index"],
         ~batch["ignored"] if "ignored" in batch else torch.ones_like(valid),
     )
+
+
+def _joined(held: Piece | None, new: Piece) -> Piece | None:
+    """The slices of a piece behind those held back from the ones before it; None without any."""
     if held is None:
         return new if new.cases else None
     pairs = zip(held.tensors, new.tensors, strict=True)
@@ -151,11 +207,6 @@ def _joined(held: Piece | None, batch: Batch) -> Piece | None:
 
 def _part(piece: Piece, start: int, end: int | None) -> Piece:
     return Piece(piece.cases[start:end], *(tensor[start:end] for tensor in piece.tensors))
-
-
-def _filled(piece: Piece, size: int) -> Piece:
-    rows = torch.arange(size).clamp(max=len(piece.cases) - 1)
-    return Piece(piece.cases, *(tensor[rows.to(tensor.device)] for tensor in piece.tensors))
 
 
 def _plain_layout(image: Tensor) -> Tensor:

@@ -36,6 +36,10 @@ _SCHEMA = pa.schema(
 )
 _BITS = 20
 _Q20 = 2**_BITS
+# So many probabilities in multiples of 2**-20 stay below one pixel, and so many pixels below 2**63.
+_AT_ONCE = 2**20
+_PIXEL_BITS = 41
+_PIXEL = 2**_PIXEL_BITS
 _POINT = ["attack", "axis", "point_index", "point"]
 
 
@@ -116,24 +120,33 @@ class CalibrationTable:
         self._device = device
         self._sums: Tensor | None = None
 
-    def add(self, row: int, probs: Tensor, places: Places) -> None:
-        """Add the pixels of a batch to one row.
+    def add(self, rows: Tensor, probs: Tensor, places: Places) -> None:
+        """Add the pixels of a batch under some disturbances.
 
         Args:
-            row: Index of the disturbance.
-            probs: Probabilities in [0, 1], shape ``(B, K, H, W)``; NaN is taken for 0.
+            rows: Indices of the disturbances, each once, int64, shape ``(R,)``.
+            probs: Probabilities in [0, 1], shape ``(R, B, K, H, W)``; NaN is taken for 0.
             places: Of the same slices, from :func:`bin_places`.
         """
+        disturbances, bins = len(rows), 2 * probs.shape[2] * BINS
         if self._sums is None:
             # Pixels and probabilities, by what is true.
-            shape = (self._rows, 2, 2 * probs.shape[1] * BINS)
+            shape = (2, self._rows, bins)
             self._sums = torch.zeros(shape, dtype=torch.int64, device=self._device)
-        chosen = probs.flatten().index_select(0, places.entries)
+        chosen = probs.flatten(1).index_select(1, places.entries)
         # int32 is several times as fast as int64 and holds BINS * _Q20.
-        whole = (chosen.float().nan_to_num() * _Q20).round().int()
-        place = (((whole * BINS) >> _BITS).clamp(max=BINS - 1) + places.first_bins).long()
-        self._sums[row, 0].index_add_(0, place, torch.ones_like(place))
-        self._sums[row, 1].index_add_(0, place, whole.long())
+        whole = (chosen.float().nan_to_num_() * _Q20).round_().int()
+        place = (whole * BINS).bitwise_right_shift_(_BITS).clamp_(max=BINS - 1)
+        offset = bins * torch.arange(disturbances, dtype=torch.int32, device=place.device)
+        place += places.first_bins + offset[:, None]
+        both = torch.zeros(disturbances * bins, dtype=torch.int64, device=place.device)
+        # A pixel and its probability in one number: adding them up takes most of the time.
+        pairs = zip(place.flatten().split(_AT_ONCE), whole.flatten().split(_AT_ONCE), strict=True)
+        for part, of_part in pairs:
+            both.zero_().index_add_(0, part.long(), of_part.long() + _PIXEL)
+            pixels = both >> _PIXEL_BITS
+            probs_q20 = both - (pixels << _PIXEL_BITS)
+            self._sums[:, rows] += torch.stack([pixels, probs_q20]).view(2, disturbances, bins)
 
     def partial(self) -> np.ndarray:
         """What has been added so far, on the host, to be sent to another process.
@@ -144,7 +157,7 @@ class CalibrationTable:
         if self._sums is None:
             return np.zeros((self._rows, 0, BINS, len(FIELDS)), dtype=np.int64)
         held = self._sums.clone().cpu().numpy()
-        pixels, probs = np.moveaxis(held.reshape(self._rows, 2, -1, 2, BINS), 1, 0)
+        pixels, probs = held.reshape(2, self._rows, -1, 2, BINS)
         fields = (pixels.sum(axis=2), pixels[:, :, 1], probs.sum(axis=2))
         return np.stack(fields, axis=-1)
 

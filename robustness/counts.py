@@ -121,16 +121,18 @@ class CountTable:
         self._reserve(classes)
         return torch.tensor([self._slots[case] for case in cases], device=self._device)
 
-    def add(self, row: int, slots: Tensor, values: Tensor) -> None:
-        """Add the counts of a batch to one row.
+    def add(self, rows: Tensor, slots: Tensor, values: Tensor) -> None:
+        """Add the counts of a batch under some disturbances.
 
         Args:
-            row: Index of the disturbance.
+            rows: Indices of the disturbances, each once, int64, shape ``(R,)``.
             slots: From :meth:`slots`, shape ``(B,)``.
-            values: From :func:`slice_counts`, shape ``(B, K, fields)``.
+            values: From :func:`slice_counts`, shape ``(R, B, K, fields)``.
         """
         if self._sums is not None:
-            self._sums[row].index_add_(0, slots, values)
+            places = rows[:, None] * self._sums.shape[1] + slots
+            flat = self._sums.flatten(0, 1)
+            flat.index_add_(0, places.flatten(), values.flatten(0, 1))
 
     def partial(self) -> PartialCounts:
         """What has been counted so far, on the host."""
@@ -152,47 +154,82 @@ class CountTable:
         self._sums = grown
 
 
-def slice_counts(
-    predicted: Tensor, truth: Tensor, image: Tensor, disturbed: Tensor, degenerate: Tensor
-) -> Tensor:
-    """Whole numbers for each slice and class.
+@dataclass(frozen=True)
+class Truth:
+    """What the masks of some slices are counted against, the same for all disturbances.
+
+    Attributes:
+        mask: True masks where they are counted, bool, shape ``(B, K, H, W)``.
+        counted: False where the truth is not known, bool, shape ``(B, 1, H, W)``.
+        pixels: How many are true, int64, shape ``(B, K)``.
+    """
+
+    mask: Tensor
+    counted: Tensor
+    pixels: Tensor
+
+    @classmethod
+    def of(cls, mask: Tensor, counted: Tensor) -> "Truth":
+        """The truth of some slices.
+
+        Args:
+            mask: True masks, bool, shape ``(B, K, H, W)``.
+            counted: False where the truth is not known, bool, shape ``(B, 1, H, W)``.
+        """
+        return cls(mask & counted, counted, _pixels(mask & counted))
+
+
+def slice_counts(predicted: Tensor, truth: Truth, change: Tensor, degenerate: Tensor) -> Tensor:
+    """Whole numbers for each disturbance, slice and class.
 
     Args:
-        predicted: Masks of the disturbed slices, shape ``(B, K, H, W)``, bool.
-        truth: True masks, same shape, bool.
-        image: Clean slices, shape ``(B, C, H, W)``.
-        disturbed: Disturbed slices, same shape.
-        degenerate: True where the attack had nothing to go by, bool, shape ``(B,)``.
+        predicted: Masks of the disturbed slices, bool, shape ``(R, B, K, H, W)``.
+        truth: Of the same slices.
+        change: From :func:`mean_change`, shape ``(R, B)``.
+        degenerate: True where the attack had nothing to go by, bool, shape ``(R, B)``.
 
     Returns:
-        int64, shape ``(B, K, len(FIELDS))``, in the order of ``FIELDS``. Slice Dice and mean
+        int64, shape ``(R, B, K, len(FIELDS))``, in the order of ``FIELDS``. Slice Dice and mean
         absolute change are rounded to multiples of 2**-20, so that their sums are exact.
     """
-    tp, positive, true = (_pixels(mask) for mask in (predicted & truth, predicted, truth))
-    fp, fn = positive - tp, true - tp
-    has_truth = true > 0
-    dice = 2.0 * tp.double() / (positive + true).clamp(min=1).double()
-    # Turned into float64 first: mean(dtype=float64) does the same three times as slowly.
-    change = (disturbed - image).abs().double().flatten(1).mean(dim=1)
-    per_slice = (change * Q20).round().long()[:, None].expand_as(tp)
+    predicted = predicted & truth.counted
+    tp, positive = _pixels(predicted & truth.mask), _pixels(predicted)
+    fp, fn = positive - tp, truth.pixels - tp
+    has_truth = truth.pixels > 0
+    dice = 2.0 * tp.double() / (positive + truth.pixels).clamp(min=1).double()
+    per_slice = (change * Q20).round().long()[..., None].expand_as(tp)
     fields = (
         tp,
         fp,
         fn,
         fp * ~has_truth,
-        has_truth.long(),
+        has_truth.long().expand_as(tp),
         torch.ones_like(tp),
         (dice * Q20).round().long() * has_truth,
         per_slice,
-        degenerate.long()[:, None].expand_as(tp),
+        degenerate.long()[..., None].expand_as(tp),
     )
-    return torch.stack(fields, dim=2)
+    return torch.stack(fields, dim=-1)
+
+
+def mean_change(image: Tensor, disturbed: Tensor) -> Tensor:
+    """Mean absolute change of the pixels of each slice.
+
+    Args:
+        image: Clean slices, shape ``(B, C, H, W)``.
+        disturbed: Disturbed slices, same shape.
+
+    Returns:
+        float64, shape ``(B,)``.
+    """
+    # Turned into float64 first: mean(dtype=float64) does the same three times as slowly.
+    return (disturbed - image).abs_().double().flatten(1).mean(dim=1)
 
 
 def _pixels(mask: Tensor) -> Tensor:
-    """How many entries of bool masks ``(B, K, H, W)`` are True: int64, ``(B, K)``."""
+    """How many entries of bool masks ``(..., H, W)`` are True: int64, ``(...)``."""
     # Sums of bytes in int32 are twice as fast as those of bool in int64.
-    return mask.flatten(2).view(torch.uint8).sum(dim=2, dtype=torch.int32).long()
+    return mask.flatten(-2).view(torch.uint8).sum(dim=-1, dtype=torch.int32).long()
 
 
 def counts_frame(

@@ -112,14 +112,17 @@ class MinimumNormAttack(Attack):
 
     @property
     def passes(self) -> Passes:
-        """A gradient of the clean image, then for each threshold steps and halvings."""
-        gradients = 1 + len(self.thresholds) * (self.steps - 1)
-        return Passes(gradients + len(self.thresholds) * self.tighten, gradients)
+        """A look at the clean image and its gradient, then steps and halvings for each threshold.
 
-    @property
-    def clean_gradients(self) -> frozenset[str]:
-        """That of the objective."""
-        return frozenset({self.objective})
+        A slice that is settled takes the look alone.
+        """
+        gradients = 1 + len(self.thresholds) * (self.steps - 1)
+        return Passes(1 + gradients + len(self.thresholds) * self.tighten, gradients)
+
+    def settled(self, batch: AttackBatch) -> Tensor:
+        """Slices that are broken before they are disturbed, for all thresholds, or lack truth."""
+        dice = slice_dice(batch.logits(batch.image), batch.mask, batch.counted)
+        return dice.isnan() | (dice < self.thresholds[0])
 
     def disturb(self, batch: AttackBatch, seed: int) -> Iterator[tuple[int, int, Tensor]]:
         """The nearest broken images, one batch for each threshold; see :meth:`Attack.disturb`."""

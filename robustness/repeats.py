@@ -23,7 +23,7 @@ from scipy import stats
 
 from robustness.attack import Attack
 from robustness.counts import FIELDS, PartialCounts, Row
-from robustness.engine import Plan, further_plan, make_plan
+from robustness.plan import Plan, further_plan, make_plan
 from robustness.repeated_attack import FIRST_REPEATS, RepeatedAttack
 
 _LEVEL = 0.95

@@ -13,7 +13,7 @@ import main
 from datamodules.tasks import TASKS
 from robustness.attack import Attack
 from robustness.attribution import METHODS
-from robustness.engine import make_plan
+from robustness.plan import make_plan
 from robustness.worst_case import ensembles, is_control
 from sweeps.grid import read_sweep
 from tests.places import ROOT, TASK, Place, make_place, with_store

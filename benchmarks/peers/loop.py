@@ -14,8 +14,9 @@ from benchmarks.peers.compare import CPU, against, given
 from benchmarks.timing import Ratio, write_results
 from datamodules.batch import Batch
 from robustness.attack import Attack
-from robustness.engine import evaluate, make_plan
+from robustness.engine import evaluate
 from robustness.pixel_attacks import CountAttack, LevelAttack
+from robustness.plan import make_plan
 
 # Attack, index of the point, repeat, and what is counted: tp, fp or fn.
 Counts = Counter[tuple[str, int, int, str]]

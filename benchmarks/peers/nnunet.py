@@ -17,7 +17,8 @@ from benchmarks.timing import Ratio, ratio_of, write_results
 from datamodules.task import Case
 from lightning_module.module import SegmentationModule
 from robustness.counts import FIELDS
-from robustness.engine import evaluate, make_plan
+from robustness.engine import evaluate
+from robustness.plan import make_plan
 
 # Batches after which the speed of our training is known.
 _TRIED = 60

@@ -11,7 +11,7 @@ import torch
 from benchmarks import bare, engine, growth, repeats, roofline
 from benchmarks.data import Slices, slices
 from benchmarks.memory import peak_gigabytes
-from robustness.engine import make_plan
+from robustness.plan import make_plan
 from tests.robustness.toy import CallCounter
 
 pytestmark = pytest.mark.slow

@@ -25,8 +25,9 @@ from robustness.attack import Attack
 from robustness.attribution_gradients import Gradient, IntegratedGradients
 from robustness.counts import FIELDS
 from robustness.directed import Fgsm, IteratedFgsm
-from robustness.engine import evaluate, make_plan
+from robustness.engine import evaluate
 from robustness.pgd import Pgd
+from robustness.plan import make_plan
 from tests.robustness.toy import CPU, ConvNet
 
 ROOT = Path(__file__).resolve().parents[2]

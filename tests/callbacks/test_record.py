@@ -12,8 +12,9 @@ from robustness.calibration import calibration_frame
 from robustness.counts import counts_frame
 from robustness.directed import Fgsm
 from robustness.distances import distances_frame
-from robustness.engine import evaluate, make_plan
+from robustness.engine import evaluate
 from robustness.minimum_norm import MinimumNormAttack
+from robustness.plan import make_plan
 from robustness.scores import valid_pixels_q20
 from robustness.snapshots import LargestSlices, Snapshot, take_snapshots
 from tests.callbacks.toy import ATTACKS, ToyModule, val_loader

@@ -16,8 +16,9 @@ from errors import InputError
 from robustness.attack import Attack
 from robustness.counts import CountsFile, counts_frame
 from robustness.directed import Fgsm
-from robustness.engine import evaluate, make_plan
+from robustness.engine import evaluate
 from robustness.pixel_attacks import LevelAttack
+from robustness.plan import make_plan
 from tests.callbacks.toy import (
     ATTACKS,
     ToyModule,

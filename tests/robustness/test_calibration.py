@@ -61,7 +61,7 @@ def table_of(pixels: dict[int, list[Pixels]]) -> CalibrationTable:
     table = CalibrationTable(ROWS, CPU)
     for row, batches in pixels.items():
         for probs, truth, counted in batches:
-            table.add(row, probs, bin_places(truth, counted))
+            table.add(torch.tensor([row]), probs[None], bin_places(truth, counted))
     return table
 
 
@@ -111,7 +111,7 @@ def test_a_constant_answer_is_off_by_what_it_is_off(share: float, answer: float)
     truth = torch.arange(16).reshape(1, 1, 4, 4) < 16 * share
     probs = torch.full(truth.shape, answer)
     table = CalibrationTable([CLEAN_ROW], CPU)
-    table.add(0, probs, bin_places(truth, torch.ones_like(truth)))
+    table.add(torch.tensor([0]), probs[None], bin_places(truth, torch.ones_like(truth)))
     found = ece(calibration_frame([table.partial()], [CLEAN_ROW], ["a"]))
     assert found["ece"].tolist() == pytest.approx([abs(share - answer)], abs=1e-6)
 

@@ -18,12 +18,14 @@ from robustness.counts import (
     CountTable,
     PartialCounts,
     Row,
+    Truth,
     counts_frame,
+    mean_change,
     read_counts,
     slice_counts,
     write_counts,
 )
-from robustness.engine import make_plan
+from robustness.plan import make_plan
 from tests.robustness.toy import CPU, ConvNet, class_names, count, few_attacks, make_slices
 
 COLUMNS = {
@@ -68,8 +70,19 @@ def test_the_numbers_of_a_slice_are_those_of_a_plain_loop(
     logits: np.ndarray, truth: np.ndarray, disturbed: np.ndarray, degenerate: np.ndarray
 ) -> None:
     clean = np.full_like(disturbed, 0.125)
-    found = slice_counts(*map(torch.from_numpy, (logits > 0, truth, clean, disturbed, degenerate)))
+    image, attacked = torch.from_numpy(clean), torch.from_numpy(disturbed)
+    known = Truth.of(torch.from_numpy(truth), torch.ones(2, 1, 3, 3, dtype=torch.bool))
+    predicted, lost = torch.from_numpy(logits > 0), torch.from_numpy(degenerate)
+    both = slice_counts(
+        torch.stack([predicted, predicted]),
+        known,
+        torch.stack([mean_change(image, attacked), mean_change(image, image)]),
+        torch.stack([lost, lost]),
+    )
+    found = both[0]
     assert found.dtype == torch.int64
+    unchanged = both[1, ..., FIELDS.index("change_q20")]
+    assert (unchanged == 0).all()
     for row in range(2):
         change = sum(abs(float(value) - 0.125) for value in disturbed[row].ravel()) / 9
         for index in range(2):
@@ -111,7 +124,8 @@ def test_numbers_add_up_by_case_and_row_in_any_order() -> None:
             some = shuffled[start : start + 4]
             slots = table.slots([case for case, _ in some], 2)
             for row in range(3):
-                table.add(row, slots, torch.cat([values for _, values in some]) * (row + 1))
+                values = torch.cat([values for _, values in some]) * (row + 1)
+                table.add(torch.tensor([row]), slots, values[None])
         partial = table.partial()
         by_name = [partial.cases.index(f"case_{number}") for number in range(5)]
         assert partial.sums.shape == expected.shape
@@ -120,9 +134,9 @@ def test_numbers_add_up_by_case_and_row_in_any_order() -> None:
 
 def test_a_part_does_not_change_when_counting_goes_on() -> None:
     table = CountTable(ROWS, CPU)
-    table.add(0, table.slots(["a"], 1), torch.ones(1, 1, len(FIELDS), dtype=torch.int64))
+    table.add(torch.tensor([0]), table.slots(["a"], 1), torch.ones(1, 1, 1, len(FIELDS)).long())
     early = table.partial()
-    table.add(0, table.slots(["a"], 1), torch.ones(1, 1, len(FIELDS), dtype=torch.int64))
+    table.add(torch.tensor([0]), table.slots(["a"], 1), torch.ones(1, 1, 1, len(FIELDS)).long())
     assert early.sums[0].sum() == len(FIELDS)
     assert table.partial().sums[0].sum() == 2 * len(FIELDS)
 
@@ -144,7 +158,8 @@ def test_parts_of_several_processes_add_up(owners: list[int]) -> None:
         tables = {owner: CountTable(ROWS, CPU) for owner in sorted(set(dealt), reverse=True)}
         for owner, case, value in zip(dealt, cases, values, strict=True):
             for row in range(3):
-                tables[owner].add(row, tables[owner].slots([case], 2), value + row)
+                slots = tables[owner].slots([case], 2)
+                tables[owner].add(torch.tensor([row]), slots, (value + row)[None])
         return counts_frame([table.partial() for table in tables.values()], ROWS, class_names(2))
 
     assert frame(owners).equals(frame([0] * len(owners)))

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from robustness.attack import Attack
+from robustness.counter import Attacker
 from robustness.counts import CLEAN_ROW, FIELDS, Row, counts_frame
 from robustness.directed import Fgsm
-from robustness.engine import Attacker, evaluate, evaluate_many, make_plan
+from robustness.engine import evaluate, evaluate_many
 from robustness.network_state import untouched
 from robustness.pixel_attacks import CountAttack, LevelAttack
+from robustness.plan import make_plan
 from tests.robustness.reference import Slice
 from tests.robustness.toy import (
     CONF,

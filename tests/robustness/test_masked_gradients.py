@@ -11,8 +11,9 @@ from torch.nn.functional import avg_pool2d
 from robustness.batches import Batch
 from robustness.card_attacks import card_attacks
 from robustness.counts import counts_frame
-from robustness.engine import evaluate, make_plan
+from robustness.engine import evaluate
 from robustness.gradient_health import gradient_health
+from robustness.plan import make_plan
 from robustness.report_card import report_card
 from tests.robustness.toy import CPU
 

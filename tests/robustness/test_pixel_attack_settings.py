@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from robustness.attack import Attack, attacks_fingerprint
-from robustness.engine import make_plan
 from robustness.pixel_attacks import CountAttack, LevelAttack
+from robustness.plan import make_plan
 from tests.robustness.pixel_batches import (
     CONTROL,
     COUNTS,

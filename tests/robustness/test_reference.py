@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustness.engine import make_plan
+from robustness.plan import make_plan
 from tests.robustness.agreement import Agreement, compare
 from tests.robustness.reference import Key, Slice, Tally, recipe, reference_counts
 from tests.robustness.toy import (

@@ -14,8 +14,9 @@ from robustness.calibration import calibration_frame
 from robustness.corruptions import CorruptionAttack
 from robustness.counts import counts_frame
 from robustness.curves import case_dice
-from robustness.engine import Plan, evaluate, make_plan
+from robustness.engine import evaluate
 from robustness.pixel_attacks import CountAttack, LevelAttack
+from robustness.plan import Plan, make_plan
 from robustness.repeated_attack import FIRST_REPEATS
 from robustness.repeats import (
     Pass,

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from robustness.attack import Attack
 from robustness.batches import Batch
 from robustness.counts import FIELDS, CountTable, counts_frame
-from robustness.engine import Plan, evaluate, make_plan
+from robustness.engine import evaluate
 from robustness.pixel_attacks import CountAttack, LevelAttack
+from robustness.plan import Plan, make_plan
 from robustness.saliency import Forward
 from tests.robustness.reference import Slice
 
