@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from commands.freed_memory import keep_freed_memory
 from errors import InputError
-from freed_memory import keep_freed_memory
 
 
 class Command(NamedTuple):
