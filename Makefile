@@ -79,7 +79,7 @@ types: $(STAMP) ## Check types with mypy
 check: lint types test ## Run lint, types and test
 
 bench: $(STAMP) ## Measure what the tool costs, on a machine with nothing else to do
-	@set -e; for one in losses engine repeats fit growth memory roofline; do \
+	@set -e; for one in losses engine forms repeats fit growth memory roofline; do \
 		echo "$(PYTHON) -m benchmarks.$$one"; $(PYTHON) -m benchmarks.$$one; \
 	done
 

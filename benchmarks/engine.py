@@ -32,7 +32,7 @@ def paper_attacks(repeats: int, half_width: float = 0.0) -> list[Attack]:
     ]
 
 
-def measure(given: Slices, *, number: int = 256, rounds: int = 7, repeats: int = 5) -> list[Ratio]:
+def measure(given: Slices, *, number: int = 128, rounds: int = 9, repeats: int = 5) -> list[Ratio]:
     """Time each attack by itself, its ranking and the clean slices included.
 
     Args:

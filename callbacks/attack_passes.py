@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from callbacks.evaluating import gather, heeding_sigterm, split_batches, split_slices
+from callbacks.fastest import Network
 from callbacks.progress import clock, progress, say
 from robustness.batch_size import seconds_per_slice
 from robustness.batches import Batch
@@ -16,7 +17,6 @@ from robustness.engine import evaluate
 from robustness.objectives import Objective
 from robustness.plan import Plan
 from robustness.repeats import Pass, Repeated
-from robustness.saliency import Forward
 from robustness.snapshots import LargestSlices
 
 
@@ -25,11 +25,10 @@ class AttackPasses:
 
     Args:
         trainer: The trainer at the end of its validation or test.
-        forward: Gives logits for images.
+        network: Attacked as it is, and counted on in the fastest way.
         split: ``val`` or ``test``.
         device: Where the network is.
         seed: Seed of the attacks.
-        batch_size: Slices in each forward pass.
         objectives: What gradients may be taken of, by name.
         pictures: Of how many cases slices are kept for pictures.
 
@@ -41,23 +40,21 @@ class AttackPasses:
     def __init__(
         self,
         trainer: Trainer,
-        forward: Forward,
+        network: Network,
         split: str,
         *,
         device: torch.device,
         seed: int,
-        batch_size: int,
         objectives: Mapping[str, Objective],
         pictures: int,
     ) -> None:
         self.chooser = LargestSlices(pictures)
         self.distances: list[pd.DataFrame] = []
         self._trainer = trainer
-        self._forward = forward
+        self._network = network
         self._split = split
         self._device = device
         self._seed = seed
-        self._batch_size = batch_size
         self._objectives = objectives
 
     def __call__(self, plan: Plan) -> Pass:
@@ -68,13 +65,15 @@ class AttackPasses:
         """
         with progress(self._trainer, "Attacks", self._announce(plan)) as advance:
             found = evaluate(
-                self._forward,
+                self._network.counted_by,
                 self._batches(plan),
                 plan,
                 device=self._device,
                 seed=self._seed,
-                batch_size=self._batch_size,
-                attacker=Attacker(self._forward, self._objectives),
+                batch_size=self._network.batch_size,
+                attacker=Attacker(
+                    self._network.forward, self._objectives, self._network.counted_by
+                ),
                 on_slices=heeding_sigterm(self._trainer, advance),
             )
         self.distances += gather(found.distances.partial())
@@ -98,7 +97,9 @@ class AttackPasses:
         cost = plan.cost
         # A backward pass to the image costs about two forward passes.
         passes = cost.forward + 2 * cost.backward
-        seconds = seconds_per_slice(self._forward, image, self._batch_size) * slices * passes
+        network = self._network
+        each = seconds_per_slice(network.counted_by, image, network.batch_size)
+        seconds = each * slices * passes
         everywhere: int = sum(gather(slices))
         first = CLEAN_ROW in plan.rows
         # How much more it will be nobody knows before: it is what the first repeats tell.

@@ -16,7 +16,7 @@ class RunProgressBar(RichProgressBar):
     It looks at a step only where it draws: looking at a loss waits for the device.
     """
 
-    def __init__(self, *, refresh_rate: int) -> None:
+    def __init__(self, refresh_rate: int = 1) -> None:
         """Draw after so many steps, and after the last of an epoch."""
         super().__init__(refresh_rate=refresh_rate)
         self._loss: Tensor | None = None

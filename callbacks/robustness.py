@@ -6,17 +6,16 @@ from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.after_evaluation import AfterEvaluation, Splits, check_numbers
 from callbacks.attack_passes import AttackPasses, say_repeats
-from callbacks.batch_size import measured_batch_size
 from callbacks.evaluating import (
     class_names,
     data_fingerprints,
     gather,
     mendable,
-    network_forward,
     objectives_of,
     split_batches,
     weights_sha256,
 )
+from callbacks.fastest import at_its_fastest
 from callbacks.progress import say
 from callbacks.record import Evaluation, record_card, record_curves, record_evaluation
 from callbacks.report_card import Card, make_card, verdict_line
@@ -47,7 +46,10 @@ class RobustnessCallback(AfterEvaluation):
             only.
         seed: Seed of the attacks' random pixels and values, apart from that of the training.
         batch_size: Slices in each forward pass: 16 or more, so that logits do not depend on it; 0
-            takes the fastest size, measured once for a machine and a network.
+            takes the fastest size and layout, measured once for a machine and a network.
+        compile: Whether disturbed slices may be counted on the compiled network (on GPUs, as CUDA
+            graphs), where that is faster; it takes some seconds, and on CPUs a C++ compiler. The
+            attacks themselves see the network as it is.
         pictures: Of how many cases pictures are drawn, the first by name; 0 draws none.
         picture_attack: Name of the attack whose points figure 4 shows.
         card_cases: Of how many cases a report card is made after the last epoch, the first by name;
@@ -65,6 +67,7 @@ class RobustnessCallback(AfterEvaluation):
         every_n_epochs: int = 0,
         seed: int = 0,
         batch_size: int = 0,
+        compile: bool = False,  # noqa: A002 - the name of the option
         pictures: int = 4,
         picture_attack: str = "top5_beyond_range",
         card_cases: int = 0,
@@ -83,6 +86,7 @@ class RobustnessCallback(AfterEvaluation):
         self.attacks = attacks
         self.seed = seed
         self.batch_size = batch_size
+        self.compile = compile
         self.pictures = pictures
         self.card_cases = card_cases
         if not 0 < max_pixel < math.inf:
@@ -136,19 +140,20 @@ class RobustnessCallback(AfterEvaluation):
         snapshots: list[Snapshot] = []
         card: Card | None = None
         objectives = objectives_of(module)
-        with untouched(module), mendable():
-            forward = network_forward(trainer, module)
-            batch_size = self.batch_size
-            if not batch_size:
-                image = next(split_batches(trainer, split))["image"]
-                batch_size = measured_batch_size(trainer, module, forward, image)
+        fastest = at_its_fastest(
+            trainer,
+            module,
+            lambda: next(split_batches(trainer, split))["image"],
+            batch_size=self.batch_size,
+            may_compile=self.compile,
+        )
+        with untouched(module), mendable(), fastest as network:
             passes = AttackPasses(
                 trainer,
-                forward,
+                network,
                 split,
                 device=device,
                 seed=self.seed,
-                batch_size=batch_size,
                 objectives=objectives,
                 pictures=self.pictures,
             )
@@ -159,12 +164,12 @@ class RobustnessCallback(AfterEvaluation):
                 chooser.merge(samples)
             if self.shown is not None and trainer.is_global_zero:
                 snapshots = take_snapshots(
-                    forward,
+                    network.forward,
                     chooser.samples(),
                     self.shown,
                     device=device,
                     seed=self.seed,
-                    batch_size=batch_size,
+                    batch_size=network.batch_size,
                     objectives=objectives,
                 )
             if last and self.card_cases:
@@ -178,7 +183,7 @@ class RobustnessCallback(AfterEvaluation):
                     self.card_plan,
                     slices=found.counts[trainer.global_rank].slices_of(cases),
                     seed=self.seed,
-                    batch_size=batch_size,
+                    batch_size=network.batch_size,
                 )
                 say(trainer, verdict_line(card.verdicts))
         logger = run_logger(trainer)

@@ -19,7 +19,7 @@ def p_words(p: float) -> str:
     """A p in words, never 0: ``p = 0.012``, ``p < 0.0001``."""
     if math.isnan(p):
         return "no p"
-    return f"p < {_LEAST_SAID:.4f}" if p < _LEAST_SAID else f"p = {p:.2g}"
+    return f"p < {_LEAST_SAID:.4f}" if p < _LEAST_SAID else f"p = {p:#.2g}"
 
 
 def claim_sentence(question: Question, pair: Pair) -> str:

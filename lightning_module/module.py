@@ -334,9 +334,7 @@ class SegmentationModule(LightningModule):
     def _network_outputs(self, image: Tensor) -> Sequence[Tensor]:
         """What the network gives: its logits, or those of several outputs, the main one first."""
         network = self._in_training[0] if self.training else self.network
-        outputs: Tensor | Sequence[Tensor] = network(
-            image.contiguous(memory_format=torch.channels_last)
-        )
+        outputs: Tensor | Sequence[Tensor] = network(image)
         found = [outputs] if isinstance(outputs, Tensor) else outputs
         expected = (len(image), len(self.loss_class_names), *image.shape[2:])
         if tuple(found[0].shape) != expected:

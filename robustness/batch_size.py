@@ -13,12 +13,24 @@ from robustness.saliency import Forward
 
 # From 16 on, a slice has the same logits in any batch.
 CANDIDATES = (16, 32, 64, 128, 256)
+# In batches of fewer pixels, what an evaluation does beside the passes counts.
+_FEW_PIXELS = 2**17
 # A larger batch must be faster by this much: a small one wastes less where the last is filled up.
 _GAIN = 0.03
 
 
+def candidates_for(image: Tensor) -> tuple[int, ...]:
+    """The sizes that are tried, rising: not the smallest where slices are small.
+
+    Args:
+        image: One or more slices, shape ``(B, C, H, W)``.
+    """
+    pixels = CANDIDATES[0] * image.shape[2] * image.shape[3]
+    return CANDIDATES[1:] if pixels < _FEW_PIXELS else CANDIDATES
+
+
 def fastest_batch_size(
-    forward: Forward, image: Tensor, trials: int = 3, candidates: tuple[int, ...] = CANDIDATES
+    forward: Forward, image: Tensor, trials: int = 3, candidates: tuple[int, ...] = ()
 ) -> int:
     """The smallest size whose speed a larger one does not beat by more than a little.
 
@@ -26,17 +38,19 @@ def fastest_batch_size(
         forward: Gives logits for images.
         image: One or more slices, shape ``(B, C, H, W)``, on the network's device.
         trials: How many batches of each size are timed, after one that warms up.
-        candidates: Rising sizes. They are tried as long as that pays and memory lasts.
+        candidates: Rising sizes; none takes those of :func:`candidates_for`. They are tried as long
+            as that pays and memory lasts.
 
     Returns:
         Number of slices.
     """
-    best, least = candidates[0], float("inf")
-    for size in candidates:
+    sizes = candidates or candidates_for(image)
+    best, least = sizes[0], float("inf")
+    for size in sizes:
         try:
             seconds = seconds_per_slice(forward, image, size, trials)
         except torch.OutOfMemoryError:
-            if size == candidates[0]:
+            if size == sizes[0]:
                 raise
             break
         if seconds > (1 - _GAIN) * least:

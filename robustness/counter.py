@@ -44,10 +44,13 @@ class Attacker:
         forward: Gives logits ``(B, K, H, W)`` of the network that the attacks are made on. Where it
             is another one than the network they are counted on, attacks are transferred.
         objectives: What gradients may be taken of, by name.
+        counted_by: The same network in another form, such as compiled, where disturbed slices are
+            counted on that.
     """
 
     forward: Forward
     objectives: Mapping[str, Objective] = field(default_factory=lambda: OBJECTIVES)
+    counted_by: Forward | None = None
 
 
 class Counter:
@@ -239,7 +242,7 @@ class Counter:
             return
         point, repeat = row
         for number, (forward, found) in enumerate(self._victims):
-            if forward is self._attacker.forward:
+            if forward in {self._attacker.forward, self._attacker.counted_by}:
                 known = clean[number] if clean else met.batch.clean_ascent(attack.objective).logits
                 distances, dice = attack.measure(met.batch, point, disturbed, known)
                 found.distances.add(

@@ -111,7 +111,7 @@ def tables(scores: CaseScores) -> tuple[pd.DataFrame, pd.DataFrame]:
         (0.0, "p < 0.0001"),
         (1e-12, "p < 0.0001"),
         (0.0123, "p = 0.012"),
-        (1.0, "p = 1"),
+        (1.0, "p = 1.0"),
         (float("nan"), "no p"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustness.batch_size import fastest_batch_size, seconds_per_slice
+from robustness.batch_size import candidates_for, fastest_batch_size, seconds_per_slice
 
 
 class _Recorder(nn.Module):
@@ -42,9 +42,9 @@ class _Timed(nn.Module):
 @pytest.mark.parametrize(
     ("milliseconds", "best", "tried"),
     [
-        ({16: 0.6, 32: 0.3, 64: 0.15, 128: 0.4}, 64, {16, 32, 64, 128}),
-        ({16: 0.3, 32: 0.6, 64: 0.1}, 16, {16, 32}),
-        ({16: 0.3, 32: 0.3, 64: 0.1}, 16, {16, 32}),
+        ({32: 0.3, 64: 0.15, 128: 0.4}, 64, {32, 64, 128}),
+        ({32: 0.3, 64: 0.6, 128: 0.1}, 32, {32, 64}),
+        ({32: 0.3, 64: 0.3, 128: 0.1}, 32, {32, 64}),
     ],
     ids=["until it is slower", "the first", "no faster"],
 )
@@ -57,8 +57,8 @@ def test_larger_batches_are_taken_as_long_as_they_pay(
 
 
 def test_a_batch_without_room_is_not_taken() -> None:
-    network = _Timed({16: 0.4, 32: 0.2, 64: 0.05}, room=32)
-    assert fastest_batch_size(network, torch.rand(1, 1, 4, 4)) == 32
+    network = _Timed({32: 0.4, 64: 0.2, 128: 0.05}, room=64)
+    assert fastest_batch_size(network, torch.rand(1, 1, 4, 4)) == 64
     with pytest.raises(torch.OutOfMemoryError):
         fastest_batch_size(_Timed({}, room=8), torch.rand(1, 1, 4, 4))
 
@@ -70,3 +70,8 @@ def test_the_time_is_measured_on_full_batches_of_the_given_slices() -> None:
     assert len(network.seen) == 3
     expected = torch.cat([image, image, image[:2]])
     assert all(torch.equal(seen, expected) for seen in network.seen)
+
+
+@pytest.mark.parametrize(("side", "first"), [(4, 32), (64, 32), (96, 16), (512, 16)])
+def test_small_slices_come_in_larger_batches(side: int, first: int) -> None:
+    assert candidates_for(torch.empty(1, 1, side, side))[0] == first

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from robustness.attack import AttackBatch
 from robustness.counter import Attacker, Measured
@@ -17,6 +16,7 @@ from robustness.engine import evaluate, evaluate_many
 from robustness.minimum_norm import MinimumNormAttack
 from robustness.norms import NORMS, Norm
 from robustness.plan import Plan, make_plan
+from robustness.saliency import Forward
 from tests.robustness.reference import Slice
 from tests.robustness.shortest import broken_network, predicted_as_truth, scans
 from tests.robustness.toy import CPU, CallCounter, ConvNet, batches_of
@@ -51,7 +51,7 @@ def frames(found: Measured, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def attacked(
-    network: torch.nn.Module, slices: Sequence[Slice], plan: Plan, loader: int = 3
+    network: Forward, slices: Sequence[Slice], plan: Plan, loader: int = 3
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     batches = batches_of(slices, loader)
     return frames(evaluate(network, batches, plan, device=CPU, batch_size=SIZE), plan)
@@ -90,8 +90,8 @@ def test_only_open_slices_take_the_attack_s_passes() -> None:
 
 
 def test_where_no_slice_leaves_the_plan_states_the_cost() -> None:
-    network = CallCounter(broken_network())
-    slices = predicted_as_truth(scans(8), network.network)
+    bare = broken_network()
+    network, slices = CallCounter(bare), predicted_as_truth(scans(8), bare)
     attacks = [MinimumNormAttack(norm, (0.5,), norm, steps=4, tighten=1) for norm in NORMS]
     plan = make_plan([*attacks, Fgsm("fgsm", (0.1,), objective="soft_dice")])
     attacked(network, slices, plan)
