@@ -1,6 +1,7 @@
 """Every benchmark measures what its rows say, here on a few slices of the phantom."""
 
 import math
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import bare, engine, growth, repeats, roofline
+from benchmarks import bare, engine, forms, growth, repeats, roofline
 from benchmarks.data import Slices, slices
 from benchmarks.memory import peak_gigabytes
 from robustness.plan import make_plan
@@ -51,6 +52,14 @@ def test_each_of_the_papers_attacks_has_a_row(given: Slices) -> None:
     names = [attack.name for attack in engine.paper_attacks(1)]
     assert [name in row.name for name, row in zip(names, rows, strict=True)] == [True] * 4
     assert all(0.1 < row.median < 10 for row in rows)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: g++")
+def test_each_form_of_the_network_and_early_leave_have_a_row(given: Slices) -> None:
+    rows = forms.measure(given, number=32, rounds=1, steps=2)
+    words = ["contiguous", "compiled", "bfloat16", "least length"]
+    assert [word in row.name for word, row in zip(words, rows, strict=True)] == [True] * 4
+    assert all(0 < row.median < 100 for row in rows)
 
 
 def test_enough_repeats_are_compared_with_all_and_their_means_shown(given: Slices) -> None:
