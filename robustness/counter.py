@@ -17,8 +17,8 @@ from robustness.objectives import OBJECTIVES, Objective
 from robustness.plan import Plan
 from robustness.saliency import Forward, check_logits
 
-# So many disturbed slices are counted at once.
-_AT_ONCE = 256
+# So many logits are counted at once: 256 slices of 64 x 64.
+_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,6 @@ class Counter:
                     real = settled[: len(piece.cases)]
                     self._leave(attack, left, [logits[real] for logits in clean])
                     self._attack_all(attack, self._held[attack.name].push(rest))
-        self._count_up(met)
         self._refuse_broken()
 
     def finish(self) -> None:
@@ -191,7 +190,7 @@ class Counter:
             degenerate = torch.zeros_like(met.batch.case_keys, dtype=torch.bool)
         change = mean_change(met.batch.image[real], disturbed[real])
         met.uncounted.append(_Uncounted(self._rows[row], logits, change, degenerate[real]))
-        if len(met.uncounted) * len(met.cases) >= _AT_ONCE:
+        if len(met.uncounted) * logits[0].numel() >= _AT_ONCE:
             self._count_up(met)
 
     def _count_up(self, met: "_Met") -> None:

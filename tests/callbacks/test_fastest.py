@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor import config as inductor_config
 
 from callbacks.fastest import MEASURED_FILE
 from callbacks.robustness import RobustnessCallback
@@ -125,11 +126,9 @@ def test_a_compiled_network_is_taken_where_it_is_faster(
     assert (found[names] - plain[names]).abs().to_numpy().max() <= 1
 
 
-def test_a_machine_that_cannot_compile_is_told(
-    new_logger: NewLogger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_cannot_compile_is_told(new_logger: NewLogger) -> None:
     torch.compiler.reset()
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
-    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
-    with pytest.raises(InputError, match=r"--robustness.compile: found .*C\+\+ compiler"):
+    without: dict[str, object] = {"cpp.cxx": ("/nowhere/g++",), "force_disable_caches": True}
+    told = pytest.raises(InputError, match=r"--robustness.compile: found .*C\+\+ compiler")
+    with inductor_config.patch(without), told:
         counted(new_logger, 16, ToyModule(), compiled=True)

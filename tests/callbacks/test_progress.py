@@ -53,3 +53,43 @@ def test_without_a_bar_lines_are_printed_and_nothing_is_drawn(
     fit(works)
     assert works.shown == []
     assert capsys.readouterr().out.splitlines() == ["[before] the work = 3"]
+
+
+class Watched(RunProgressBar):
+    """Notes the step, from 1, and the loss whenever it draws."""
+
+    def __init__(self, refresh_rate: int) -> None:
+        super().__init__(refresh_rate)
+        self.drawn: list[tuple[int, float]] = []
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        shown = super().get_metrics(trainer, pl_module)
+        loss = shown["loss"]
+        assert isinstance(loss, float)
+        self.drawn.append((trainer.global_step, loss))
+        return shown
+
+
+class Losses(Callback):
+    """Notes the loss of each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, *rest: object
+    ) -> None:
+        assert isinstance(outputs, dict)
+        self.seen.append(outputs["loss"].item())
+
+
+def test_the_loss_is_looked_at_where_it_is_drawn_and_after_the_last_step() -> None:
+    bar, losses = Watched(2), Losses()
+    fit(bar, losses, enable_progress_bar=True)
+    steps = len(losses.seen)
+    assert steps % 2 == 1
+    drawn = dict(bar.drawn)
+    assert sorted(drawn) == [*range(2, steps, 2), steps]
+    assert all(loss == losses.seen[step - 1] for step, loss in drawn.items())
