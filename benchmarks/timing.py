@@ -1,5 +1,6 @@
 """Times two things in turn, so that whatever else the machine does falls on both."""
 
+import math
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ class Ratio:
         median: Median of the ratios of the rounds.
         low: Their lower quartile.
         high: Their upper quartile.
-        seconds: Median time of one call of the thing that is measured, in seconds.
+        seconds: Median time of one call of the thing that is measured; NaN where it is no time.
         goal: What is asked of it.
     """
 
@@ -100,7 +101,7 @@ def write_results(title: str, ratios: Sequence[Ratio], further: Sequence[str] = 
     )
     rows = [
         f"| {row.name} | {row.median:.3f} | {row.low:.3f} to {row.high:.3f} | "
-        f"{1e3 * row.seconds:.2f} ms | {row.goal} |"
+        f"{_milliseconds(row.seconds)} | {row.goal} |"
         for row in ratios
     ]
     section = "\n".join(
@@ -120,6 +121,10 @@ def write_results(title: str, ratios: Sequence[Ratio], further: Sequence[str] = 
     sections = [*(f"## {part}\n" for part in kept), section]
     RESULTS.write_text("\n".join([intro.strip(), "", *sections]), encoding="utf-8")
     return section
+
+
+def _milliseconds(seconds: float) -> str:
+    return "" if math.isnan(seconds) else f"{1e3 * seconds:.2f} ms"
 
 
 def _seconds(thing: Callable[[], object], calls: int) -> float:
