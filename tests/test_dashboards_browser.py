@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +13,13 @@ import pytest
 import yaml
 
 from tests.places import ATTACKS, ROOT, SETTINGS, Place, make_place, with_store
+from tests.tools import CHROMIUM, needs_chromium
 from tests.tracking.test_server import free_port, wait_for
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on the path"),
+    needs_chromium,
 ]
 LOSSES, SEEDS = ("bce", "batch_dice"), ("0", "1")
 RUNS = [f"{loss} seed {seed}" for loss in LOSSES for seed in SEEDS]

@@ -1,7 +1,6 @@
 """Every benchmark measures what its rows say, here on a few slices of the phantom."""
 
 import math
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from benchmarks.data import Slices, slices
 from benchmarks.memory import peak_gigabytes
 from robustness.plan import make_plan
 from tests.robustness.toy import CallCounter
+from tests.tools import needs_compiler
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,7 @@ def test_each_of_the_papers_attacks_has_a_row(given: Slices) -> None:
     assert all(0.1 < row.median < 10 for row in rows)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: g++")
+@needs_compiler
 def test_each_form_of_the_network_and_early_leave_have_a_row(given: Slices) -> None:
     rows = forms.measure(given, number=32, rounds=1, steps=2)
     words = ["contiguous", "compiled", "bfloat16", "least length"]

@@ -1,7 +1,6 @@
 """An evaluation runs as was measured to be fastest, once for a machine and a network."""
 
 import json
-import shutil
 
 import pandas as pd
 import pytest
@@ -17,6 +16,7 @@ from robustness.batch_size import CANDIDATES
 from robustness.layout import LAYOUTS
 from tests.callbacks.toy import ATTACKS, ToyModule, trainer, val_loader
 from tests.places import NewLogger, Place
+from tests.tools import needs_compiler
 from tracking.reading import fetch_counts, list_runs
 
 
@@ -102,7 +102,7 @@ def test_the_size_changes_no_count(new_logger: NewLogger) -> None:
     pd.testing.assert_frame_equal(measured, given)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: g++")
+@needs_compiler
 @pytest.mark.parametrize("batch_size", [0, 16])
 def test_a_compiled_network_is_taken_where_it_is_faster(
     batch_size: int, place: Place, new_logger: NewLogger

@@ -13,11 +13,9 @@ from callbacks.evaluating import weights_sha256
 from callbacks.robustness import RobustnessCallback
 from callbacks.run_state import RunState
 from errors import InputError
-from robustness.attack import Attack
 from robustness.counts import CountsFile, counts_frame
 from robustness.directed import Fgsm
 from robustness.engine import evaluate
-from robustness.pixel_attacks import LevelAttack
 from robustness.plan import make_plan
 from tests.callbacks.toy import (
     ATTACKS,
@@ -329,33 +327,6 @@ def test_the_seed_of_the_attacks_is_their_own(new_logger: NewLogger) -> None:
     assert not found[0].frame.equals(found[2].frame)
     assert found[0].metadata["attacks"] == found[1].metadata["attacks"]
     assert found[0].metadata["attacks"] != found[2].metadata["attacks"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"every_n_epochs": -1}, ["--robustness.every_n_epochs", "-1"]),
-        ({"batch_size": 1}, ["--robustness.batch_size", "1", "or more"]),
-        ({"pictures": -1}, ["--robustness.pictures", "-1"]),
-        (
-            {"pictures": 1, "picture_attack": "top5"},
-            ["--robustness.picture_attack", "top5", "top5_beyond_range, topn_random"],
-        ),
-    ],
-)
-def test_settings_that_make_no_sense_are_named(settings: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(InputError) as raised:
-        attacks(**settings)
-    message = str(raised.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
-
-
-@pytest.mark.parametrize("name", ["top5_beyond_range", "clean"])
-def test_a_name_that_is_taken_is_refused(name: str) -> None:
-    twice: list[Attack] = [*ATTACKS, LevelAttack(name=name, levels=(0.5,))]
-    with pytest.raises(InputError, match=rf"--robustness\.attacks.*{name}"):
-        RobustnessCallback(twice)
 
 
 class Fragile(ToyModule):

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only the GNU C library has the setting"
+)
 _ROUNDS = """
 import resource
 import numpy as np
@@ -35,7 +38,6 @@ def rounds(**environment: str) -> tuple[bool, int]:
     return kept == "True", int(faults)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library is told")
 def test_memory_that_was_freed_is_not_asked_for_again() -> None:
     kept, faults = rounds()
     assert kept

@@ -8,8 +8,6 @@ import io
 import json
 import re
 import resource
-import shutil
-import subprocess
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -37,8 +35,7 @@ from tests.comparison.made import (
     store_run,
 )
 from tests.places import Place
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+from tests.tools import needs_chromium, opened_page
 
 
 class Page(HTMLParser):
@@ -352,7 +349,7 @@ def test_twelve_runs_of_sixty_cases_are_compared_in_little_time(
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on the path")
+@needs_chromium
 def test_a_browser_draws_the_charts_and_sorts_the_table(report: Report, tmp_path: Path) -> None:
     script = (
         "const scores = document.querySelectorAll('table.sortable')[SORTED];"
@@ -365,9 +362,7 @@ def test_a_browser_draws_the_charts_and_sorts_the_table(report: Report, tmp_path
     copy = tmp_path / "report.html"
     script = f"<script>{script.replace('SORTED', str(of_pairs))}</script></body>"
     copy.write_text(report.page.replace("</body>", script))
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += ["--enable-logging=stderr", "--virtual-time-budget=30000", copy.as_uri()]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=200)
+    done = opened_page(copy)
     # The browser writes here what a page logs and where it fails, among lines of its own.
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     dom = done.stdout

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +26,10 @@ from tests.comparison.made import (
     store_trust,
 )
 from tests.comparison.test_claim import counted, spread_of
-from tests.comparison.test_report import CHROMIUM, Page
+from tests.comparison.test_report import Page
 from tests.places import Place
 from tests.robustness.maps import made_maps
+from tests.tools import needs_chromium, opened_page
 
 HEADS = [
     "How widely the maps spread",
@@ -256,7 +256,7 @@ def test_tables_and_pictures_of_an_earlier_report_are_removed_and_no_others(
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on the path")
+@needs_chromium
 def test_a_browser_sorts_the_spread_by_a_click_and_shows_all_pictures(
     selection: Selection, tmp_path: Path
 ) -> None:
@@ -278,9 +278,7 @@ def test_a_browser_sorts_the_spread_by_a_click_and_shows_all_pictures(
     wait = f"addEventListener('load', () => {{ {head}{click}{shown} }});"
     copy = tmp_path / "report.html"
     copy.write_text(page.replace("</body>", f"<script>{wait}</script></body>"), encoding="utf-8")
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += ["--virtual-time-budget=30000", copy.as_uri()]
-    dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
+    dom = opened_page(copy).stdout
     (body,) = [attributes for tag, attributes in Page(dom).elements if tag == "body"]
     assert body["data-broken"] == "0"
     order = [float(value) for value in str(body["data-order"]).split()]

@@ -1,6 +1,5 @@
 """A compiled training learns what an uncompiled one does, and is evaluated as the same network."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 
 from lightning_module.module import SegmentationModule
 from tests.lightning_module.toy import DiscData, make_trainer
+from tests.tools import needs_compiler
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ def trained(folder: Path, *, compiled: bool) -> SegmentationModule:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: g++")
+@needs_compiler
 def test_compiling_changes_training_by_rounding_and_evaluation_not_at_all(tmp_path: Path) -> None:
     plain, compiled = (trained(tmp_path, compiled=chosen) for chosen in (False, True))
     assert plain.state_dict().keys() == compiled.state_dict().keys()

@@ -1,6 +1,5 @@
 """Layout, size of batches and compilation change no count beyond rounding at the threshold."""
 
-import shutil
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +19,7 @@ from robustness.plan import make_plan
 from robustness.saliency import Forward
 from tests.robustness.reference import Slice
 from tests.robustness.toy import CPU, as_batch, make_slices
+from tests.tools import needs_compiler
 
 # Far above what another order of sums changes, far below what a logit usually is.
 _ROUNDING = 1e-4
@@ -87,7 +87,7 @@ def test_neither_layout_nor_size_changes_more_than_rounding(layout: str, batch_s
         assert_alike(counted(made, slices, batch_size), plain, near)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: g++")
+@needs_compiler
 def test_compiling_changes_no_more_than_rounding() -> None:
     made, slices = network(), make_slices(20, size=32)
     near = Near(made)
