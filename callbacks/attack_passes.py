@@ -81,6 +81,7 @@ class AttackPasses:
             plan.rows,
             tuple(gather(found.counts.partial())),
             tuple(gather(found.calibration.partial())),
+            tuple(gather(found.contrasts.partial())),
         )
 
     def _batches(self, plan: Plan) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from robustness.attack import Attack, AttackBatch
 from robustness.batches import Piece, Regrouped, attack_batch
 from robustness.calibration import CalibrationTable, Places, bin_places
+from robustness.contrasts import ContrastTable
 from robustness.counts import CLEAN, CLEAN_ROW, CountTable, Truth, mean_change, slice_counts
 from robustness.distances import DistanceTable
 from robustness.minimum_norm import MinimumNormAttack
@@ -29,11 +30,28 @@ class Measured:
         counts: Hits and misses, by case.
         distances: Of attacks of least length, by slice; only where they were made on this network.
         calibration: How probabilities fit the truth.
+        contrasts: How much the first repeats of attacks that stop by themselves differ, by slice.
     """
 
     counts: CountTable
     distances: DistanceTable
     calibration: CalibrationTable
+    contrasts: ContrastTable
+
+    @classmethod
+    def nothing(cls, plan: Plan, device: torch.device) -> "Measured":
+        """Room for all that a plan measures.
+
+        Args:
+            plan: What is done to every slice.
+            device: Where it is counted.
+        """
+        return cls(
+            CountTable(plan.rows, device),
+            DistanceTable(),
+            CalibrationTable(plan.rows, device),
+            ContrastTable(plan, device),
+        )
 
 
 @dataclass(frozen=True)
@@ -135,6 +153,7 @@ class Counter:
             cases=piece.cases,
             batch=batch,
             slots=[found.counts.slots(piece.cases, truth.shape[1]) for _, found in self._victims],
+            rooms=[found.contrasts.room(piece.cases, truth.shape[1]) for _, found in self._victims],
             truth=Truth.of(truth, counted),
             places=bin_places(truth, counted & batch.valid[real]),
         )
@@ -209,6 +228,7 @@ class Counter:
             self._ends.append((self._plan.rows[kept[-1].row].attack, torch.aminmax(logits)))
             values = slice_counts(logits > 0, met.truth, change, degenerate)
             found.counts.add(rows, met.slots[number], values)
+            found.contrasts.add(rows, met.rooms[number], values)
             found.calibration.add(rows, logits.sigmoid_(), met.places)
 
     def _refuse_broken(self) -> None:
@@ -280,6 +300,7 @@ class _Met:
         cases: The case of each slice that does not only fill the piece up.
         batch: What attacks get to see.
         slots: Where each victim's counts of these slices go.
+        rooms: Where each victim's contrasts of these slices go.
         truth: What they are counted against.
         places: Where their probabilities are counted.
         uncounted: What disturbances led to and is still to be counted.
@@ -288,6 +309,7 @@ class _Met:
     cases: list[str]
     batch: AttackBatch
     slots: list[Tensor]
+    rooms: list[Tensor]
     truth: Truth
     places: Places
     uncounted: list[_Uncounted] = field(default_factory=list)

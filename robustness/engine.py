@@ -5,10 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from robustness.batches import Batch, fixed_size, ordinary_tensors
-from robustness.calibration import CalibrationTable
 from robustness.counter import Attacker, Counter, Measured
-from robustness.counts import CountTable
-from robustness.distances import DistanceTable
 from robustness.plan import Plan
 from robustness.saliency import Forward
 
@@ -85,12 +82,7 @@ def evaluate_many(
     Raises:
         ValueError: As in :func:`evaluate`.
     """
-    found = [
-        Measured(
-            CountTable(plan.rows, device), DistanceTable(), CalibrationTable(plan.rows, device)
-        )
-        for _ in victims
-    ]
+    found = [Measured.nothing(plan, device) for _ in victims]
     counter = Counter(
         tuple(zip(victims, found, strict=True)),
         attacker,

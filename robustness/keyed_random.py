@@ -94,6 +94,26 @@ def uniforms(hashes: Tensor) -> Tensor:
     return _shift_right(hashes, 40).to(torch.float32) * 2.0**-24
 
 
+def opposites(drawn: Tensor) -> Tensor:
+    """The number as far from the upper end of [0, 1) as each one is from the lower end.
+
+    Where a function rises or falls, the mean of a number and its opposite scatters less than that
+    of two independent numbers.
+
+    Args:
+        drawn: From :func:`uniforms`, any shape.
+
+    Returns:
+        float32 in [0, 1), same shape; uniform as well, and exact: the opposite of the opposite is
+        the number.
+
+    References:
+        Hammersley, Morton, A new Monte Carlo technique: antithetic variates, Mathematical
+        Proceedings of the Cambridge Philosophical Society 52, 1956.
+    """
+    return (1.0 - 2.0**-24) - drawn
+
+
 def _shift_right(value: Tensor, bits: int) -> Tensor:
     """Shift without copying the sign: torch's ``>>`` on int64 is arithmetic."""
     return (value >> bits) & ((1 << (64 - bits)) - 1)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from robustness.attack import GRADIENT_RANKINGS, Attack, AttackBatch, Passes, check_name
-from robustness.keyed_random import slice_keys
+from robustness.keyed_random import opposites, slice_keys
 from robustness.orders import (
     BLIND_RANKINGS,
     INTENSITY_MATCHED,
@@ -26,7 +26,7 @@ from robustness.orders import (
     random_entries,
     ranked_entries,
 )
-from robustness.repeated_attack import RepeatedAttack, by_repeat
+from robustness.repeated_attack import PAIR, RepeatedAttack, by_repeat
 from robustness.values import (
     DIRECTED,
     DRAWN_VALUES,
@@ -225,7 +225,7 @@ class CountAttack(PixelAttack):
             side: each point takes as many repeats as that needs, ``repeats`` at most; 0 takes all.
         values_like: Name of the attack whose random values are used, so that a control differs
             from its attack in the pixels alone; its own name where empty. Both must draw the
-            same kind of values from the same range.
+            same kind of values from the same range, and both or none in pairs.
         valid_only: Whether padding is left alone; else it is ordinary, as in the paper.
         per_channel: Whether single entries of channels are ranked and replaced, not whole pixels.
         window: Side of the neighbourhood of ``local_median`` in pixels: 3 or 5. With
@@ -306,7 +306,7 @@ class CountAttack(PixelAttack):
         if not self.values_like:
             return
         drawn = {
-            other.name: (other.value, other.low, other.high)
+            other.name: other._draws
             for other in attacks
             if isinstance(other, CountAttack)
             and other.value in DRAWN_VALUES
@@ -315,11 +315,9 @@ class CountAttack(PixelAttack):
         if not drawn:
             self.refuse("values_like", self.values_like, "another attack whose values are drawn")
         self.check_option("values_like", self.values_like, drawn)
-        own = (self.value, self.low, self.high)
-        if drawn[self.values_like] != own:
-            value, low, high = drawn[self.values_like]
-            expected = f"an attack with its own values, {self.value} in [{self.low}, {self.high})"
-            self.refuse("values_like", f"{self.values_like}, {value} in [{low}, {high})", expected)
+        if drawn[self.values_like] != self._draws:
+            expected = f"an attack with its own values, {self._draws}"
+            self.refuse("values_like", f"{self.values_like}, {drawn[self.values_like]}", expected)
 
     def disturb_repeats(
         self, batch: AttackBatch, seed: int, repeats: Sequence[range]
@@ -336,6 +334,12 @@ class CountAttack(PixelAttack):
                 yield index, repeat, self._replaced(batch, entries[:, :count], values[..., :count])
 
     @property
+    def _draws(self) -> str:
+        """How its values are drawn, in words: two attacks with the same words draw alike."""
+        pairs = " in pairs (half_width above 0)" if self.half_width else ""
+        return f"{self.value} in [{self.low}, {self.high}){pairs}"
+
+    @property
     def _uses_gradient(self) -> bool:
         return super()._uses_gradient or self.value == DIRECTED
 
@@ -344,13 +348,22 @@ class CountAttack(PixelAttack):
         if not isinstance(self.value, str):
             return batch.image.new_full(entries.shape, float(self.value))
         if self.value in DRAWN_VALUES:
-            name = f"{self.values_like or self.name}/values"
-            drawn = batch.uniforms(seed, name, repeat, self.counts[-1])
+            drawn = self._drawn(batch, seed, repeat)
             return DRAWN_VALUES[self.value](drawn, self.low, self.high)
         values = self._value_image(batch)
         if self.per_channel:
             return values.flatten(1).gather(1, entries)
         return values.flatten(2).gather(2, entries[:, None].expand(-1, values.shape[1], -1))
+
+    def _drawn(self, batch: AttackBatch, seed: int, repeat: int) -> Tensor:
+        """A random number for each ranked entry, ``(B, counts[-1])``.
+
+        Of a pair of repeats the second has the opposites of the first.
+        """
+        second = self.half_width > 0 and repeat % PAIR == 1
+        name = f"{self.values_like or self.name}/values"
+        drawn = batch.uniforms(seed, name, repeat - second, self.counts[-1])
+        return opposites(drawn) if second else drawn
 
     def _value_image(self, batch: AttackBatch) -> Tensor:
         """What each entry would be replaced by, shape ``(B, C, H, W)``."""

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from robustness.attack import Attack, AttackBatch
 
-# Repeats from which the number of further ones is estimated.
-FIRST_REPEATS = 4
+# Repeats that stop by themselves come in pairs, so that values can come with their opposites.
+PAIR = 2
+# Two pairs: repeats from which the number of further ones is estimated.
+FIRST_REPEATS = 2 * PAIR
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class RepeatedAttack(Attack):
         """How wide the 95 % interval of the mean Dice over repeats may be to either side.
 
         Each point takes as many repeats as that needs, ``repeats`` at most; 0 takes all of them.
+        Above 0 repeats come in pairs: one pair is independent of another, and within a pair random
+        numbers may depend on each other, so that the means of pairs scatter less.
         """
 
     @abstractmethod
@@ -48,7 +52,9 @@ class RepeatedAttack(Attack):
         """Everything that decides what the attack does, as plain values."""
         given = super().settings()
         # Came later: left out where it has no effect, so that counts from before are still paired.
-        return given if self.half_width else {k: v for k, v in given.items() if k != "half_width"}
+        if not self.half_width:
+            return {key: value for key, value in given.items() if key != "half_width"}
+        return given | {"repeats_in": "pairs"}
 
     def check_repeats(self, *, random: bool, what: str) -> None:
         """Refuse repeats where nothing is random, or an interval that no repeats can have.
@@ -68,8 +74,8 @@ class RepeatedAttack(Attack):
             self.refuse("half_width", self.half_width, f"0, since nothing in {what} is random")
         if not 0 <= self.half_width < 1:
             self.refuse("half_width", self.half_width, "a difference of Dice from 0 to below 1")
-        if self.half_width and self.repeats < FIRST_REPEATS:
-            expected = f"{FIRST_REPEATS} or more, so that half_width can be measured"
+        if self.half_width and (self.repeats < FIRST_REPEATS or self.repeats % PAIR):
+            expected = f"an even number of {FIRST_REPEATS} or more, since half_width takes pairs"
             self.refuse("repeats", self.repeats, expected)
 
 

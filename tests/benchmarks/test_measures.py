@@ -63,11 +63,12 @@ def test_each_form_of_the_network_and_early_leave_have_a_row(given: Slices) -> N
 
 
 def test_enough_repeats_are_compared_with_all_and_their_means_shown(given: Slices) -> None:
-    (passes, share), lines = repeats.measure(given, cases=3, repeats=8, every=1, epochs=1)
+    (passes, share), lines = repeats.measure(given, cases=3, repeats=8, every=1, epochs=1, seeds=2)
     assert passes.median > 0
     assert 0 < share.median < 2
     counts = make_plan(engine.paper_attacks(8)).attacks[-1].points
-    assert len(lines) == 2 + len(counts)
+    assert lines[0].startswith("Repeats of all points together, seed by seed: ")
+    assert len(lines) == 4 + len(counts)
 
 
 def test_time_grows_by_each_axis(given: Slices, monkeypatch: pytest.MonkeyPatch) -> None:

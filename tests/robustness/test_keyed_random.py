@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from robustness.keyed_random import absorb, counter_hashes, slice_keys, text_key, uniforms
+from robustness.keyed_random import (
+    absorb,
+    counter_hashes,
+    opposites,
+    slice_keys,
+    text_key,
+    uniforms,
+)
 from tests.robustness.reference import WORD, chained, split_mix, word_of
 
 SIGNED = st.integers(-(2**63), 2**63 - 1)
@@ -102,6 +109,16 @@ def test_uniforms_are_the_top_24_bits(hashes: list[int]) -> None:
 def test_uniforms_reach_0_and_stay_below_1() -> None:
     ends = uniforms(torch.tensor([0, -1]))
     assert ends.tolist() == [0.0, 1 - 2**-24]
+
+
+@given(st.lists(SIGNED, min_size=1, max_size=20))
+def test_opposites_are_as_far_from_the_other_end(hashes: list[int]) -> None:
+    drawn = uniforms(torch.tensor(hashes))
+    found = opposites(drawn)
+    assert found.dtype == torch.float32
+    assert found.tolist() == [1 - 2**-24 - value for value in drawn.tolist()]
+    assert ((found >= 0) & (found < 1)).all()
+    assert torch.equal(opposites(found), drawn)
 
 
 @pytest.fixture(scope="module")

@@ -108,9 +108,31 @@ def test_random_values_lie_in_their_range_and_differ_between_slices_and_repeats(
     assert stats.kstest(drawn.flatten().numpy() - 2, "uniform").pvalue > 1e-3
 
 
-def test_a_control_differs_from_its_attack_in_the_pixels_alone() -> None:
+@pytest.mark.parametrize("value", ["uniform", "salt_and_pepper"])
+def test_of_a_pair_of_repeats_the_second_has_the_opposite_values(value: str) -> None:
     batch = pixel_batch(channels=1)
-    attacked, control = disturbed(VALUES, batch), disturbed(CONTROL, batch)
+    alone = replace(VALUES, value=value)
+    single = disturbed(alone, batch)
+    paired = disturbed(replace(alone, half_width=0.01), batch)
+    pixels = batch.ranked_pixels("gradient", 10)
+    for point, count in enumerate(VALUES.counts):
+        for repeat in (0, 2):
+            first, second = paired[point, repeat], paired[point, repeat + 1]
+            assert torch.equal(first, single[point, repeat])
+            assert not torch.equal(second, single[point, repeat + 1])
+            taken = [one.flatten(1).gather(1, pixels[:, :count]) for one in (first, second)]
+            torch.testing.assert_close(taken[0] + taken[1], torch.full((8, count), 5.0))
+            changed = changed_pixels(second, batch)
+            assert int(changed.sum()) == 8 * count
+            assert changed.gather(1, pixels[:, :count]).all()
+
+
+@pytest.mark.parametrize("half_width", [0.0, 0.01])
+def test_a_control_differs_from_its_attack_in_the_pixels_alone(half_width: float) -> None:
+    batch = pixel_batch(channels=1)
+    attacked, control = (
+        disturbed(replace(one, half_width=half_width), batch) for one in (VALUES, CONTROL)
+    )
     elsewhere = 0
     for place, image in attacked.items():
         values = image[image != batch.image].reshape(8, -1).sort(dim=1).values
