@@ -27,7 +27,7 @@ _AXES = {
     "severity": "severity",
 }
 # What a run holds of an attack beside its axis.
-_MEASURES = {"dice", "slice_dice", "change", "epsilon_share", "auc", "ece"}
+_MEASURES = {"dice", "slice_dice", "change", "epsilon_share", "auc", "ece", "repeats"}
 _AT_POINTS = ("dice_at_", "never_broken_at_", "median_distance_at_")
 _VARIANTS = ("", "_control", "_abs", "_logit")
 _NO_ATTACKS = {"loss", "spread", "spread_by_case", "trust"}

@@ -29,6 +29,7 @@ from tests.callbacks.toy import (
 from tests.places import NewLogger, Place
 from tracking.logger import RunLogger
 from tracking.reading import fetch_counts, fetch_snapshots, list_runs
+from tracking.views import find_attacks
 
 
 def attacks(**settings: Any) -> RobustnessCallback:  # noqa: ANN401 (the callback's own)
@@ -141,6 +142,16 @@ def test_curves_are_logged_once_beside_their_axis(
         assert stored[f"val/{attack}/{axis}"] == expected
         for name in ("dice", "slice_dice", "change"):
             assert [step for step, _ in stored[f"val/{attack}/{name}"]] == list(range(len(points)))
+
+
+def test_dashboards_find_every_attack_in_what_is_logged(
+    place: Place, new_logger: NewLogger
+) -> None:
+    logger = new_logger()
+    fit(logger, attacks(), RunState(), epochs=1)
+    found = find_attacks(place.stored(str(logger.version)).metrics, "val")
+    axes = {attack.name: attack.axis for attack in found}
+    assert axes == {attack.name: attack.axis for attack in ATTACKS}
 
 
 def test_no_attack_before_training(

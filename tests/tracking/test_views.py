@@ -17,7 +17,7 @@ POINTS = (0, 0.05, 0.4, 30)
 
 def keys_of(split: str, attack: str, axis: str) -> set[str]:
     """What the callbacks log of an attack."""
-    measures = ["dice", "slice_dice", "change", "auc", "ece", axis]
+    measures = ["dice", "slice_dice", "change", "auc", "ece", "repeats", axis]
     measures += [f"dice_at_{point:g}" for point in POINTS]
     measures += ["epsilon_share"] if axis == "epsilon" else []
     return {f"{split}/{attack}/{measure}" for measure in measures}
