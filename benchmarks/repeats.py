@@ -23,7 +23,7 @@ _ASKED = 0.005
 
 
 class _Passes:
-    """Goes through the slices by a plan, and tells how long that took."""
+    """Goes through the slices by a plan."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class _Passes:
             plan.rows,
             (found.counts.partial(),),
             (found.calibration.partial(),),
-            (found.contrasts.partial(),),
+            (found.pairs.partial(),),
         )
 
 

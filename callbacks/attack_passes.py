@@ -81,7 +81,7 @@ class AttackPasses:
             plan.rows,
             tuple(gather(found.counts.partial())),
             tuple(gather(found.calibration.partial())),
-            tuple(gather(found.contrasts.partial())),
+            tuple(gather(found.pairs.partial())),
         )
 
     def _batches(self, plan: Plan) -> Iterator[Batch]:

@@ -10,11 +10,11 @@ from torch import Tensor
 from robustness.attack import Attack, AttackBatch
 from robustness.batches import Piece, Regrouped, attack_batch
 from robustness.calibration import CalibrationTable, Places, bin_places
-from robustness.contrasts import ContrastTable
 from robustness.counts import CLEAN, CLEAN_ROW, CountTable, Truth, mean_change, slice_counts
 from robustness.distances import DistanceTable
 from robustness.minimum_norm import MinimumNormAttack
 from robustness.objectives import OBJECTIVES, Objective
+from robustness.pair_counts import PairCountTable
 from robustness.plan import Plan
 from robustness.saliency import Forward, check_logits
 
@@ -30,13 +30,13 @@ class Measured:
         counts: Hits and misses, by case.
         distances: Of attacks of least length, by slice; only where they were made on this network.
         calibration: How probabilities fit the truth.
-        contrasts: How much the first repeats of attacks that stop by themselves differ, by slice.
+        pairs: What the first repeats of attacks that stop by themselves count, by slice.
     """
 
     counts: CountTable
     distances: DistanceTable
     calibration: CalibrationTable
-    contrasts: ContrastTable
+    pairs: PairCountTable
 
     @classmethod
     def nothing(cls, plan: Plan, device: torch.device) -> "Measured":
@@ -50,7 +50,7 @@ class Measured:
             CountTable(plan.rows, device),
             DistanceTable(),
             CalibrationTable(plan.rows, device),
-            ContrastTable(plan, device),
+            PairCountTable(plan, device),
         )
 
 
@@ -153,7 +153,7 @@ class Counter:
             cases=piece.cases,
             batch=batch,
             slots=[found.counts.slots(piece.cases, truth.shape[1]) for _, found in self._victims],
-            rooms=[found.contrasts.room(piece.cases, truth.shape[1]) for _, found in self._victims],
+            rooms=[found.pairs.room(piece.cases, truth.shape[1]) for _, found in self._victims],
             truth=Truth.of(truth, counted),
             places=bin_places(truth, counted & batch.valid[real]),
         )
@@ -228,7 +228,7 @@ class Counter:
             self._ends.append((self._plan.rows[kept[-1].row].attack, torch.aminmax(logits)))
             values = slice_counts(logits > 0, met.truth, change, degenerate)
             found.counts.add(rows, met.slots[number], values)
-            found.contrasts.add(rows, met.rooms[number], values)
+            found.pairs.add(rows, met.rooms[number], values)
             found.calibration.add(rows, logits.sigmoid_(), met.places)
 
     def _refuse_broken(self) -> None:
@@ -300,7 +300,7 @@ class _Met:
         cases: The case of each slice that does not only fill the piece up.
         batch: What attacks get to see.
         slots: Where each victim's counts of these slices go.
-        rooms: Where each victim's contrasts of these slices go.
+        rooms: Where each victim's counts of pairs of repeats go.
         truth: What they are counted against.
         places: Where their probabilities are counted.
         uncounted: What disturbances led to and is still to be counted.

@@ -232,6 +232,29 @@ def _pixels(mask: Tensor) -> Tensor:
     return mask.flatten(-2).view(torch.uint8).sum(dim=-1, dtype=torch.int32).long()
 
 
+def added_up(
+    parts: Sequence[PartialCounts], rows: int, classes: int
+) -> tuple[list[str], np.ndarray]:
+    """The counts of all processes together.
+
+    Args:
+        parts: The counts of each process; a case may be spread over several.
+        rows: Number of disturbances.
+        classes: Number of classes K.
+
+    Returns:
+        The cases by name, and int64 of shape ``(rows, cases, K, fields)``.
+    """
+    slots = {
+        case: slot for slot, case in enumerate(sorted({c for part in parts for c in part.cases}))
+    }
+    sums = np.zeros((rows, len(slots), classes, len(FIELDS)), dtype=np.int64)
+    for part in parts:
+        if part.cases:
+            sums[:, [slots[case] for case in part.cases]] += part.sums
+    return list(slots), sums
+
+
 def counts_frame(
     parts: Sequence[PartialCounts], rows: Sequence[Row], classes: Sequence[str]
 ) -> pd.DataFrame:
@@ -248,15 +271,11 @@ def counts_frame(
     Raises:
         ValueError: If the parts hold another number of classes than there are names.
     """
-    cases = sorted({case for part in parts for case in part.cases})
-    sums = np.zeros((len(rows), len(cases), len(classes), len(FIELDS)), dtype=np.int64)
     for part in parts:
-        if not part.cases:
-            continue
-        if part.sums.shape[2] != len(classes):
+        if part.cases and part.sums.shape[2] != len(classes):
             msg = f"counts of {part.sums.shape[2]} classes, names of {len(classes)}: {classes}"
             raise ValueError(msg)
-        sums[:, [cases.index(case) for case in part.cases]] += part.sums
+    cases, sums = added_up(parts, len(rows), len(classes))
     each = len(cases) * len(classes)
     columns: dict[str, object] = {
         "attack": np.repeat([row.attack for row in rows], each),

@@ -222,7 +222,8 @@ class CountAttack(PixelAttack):
             (always in the valid region).
         repeats: How often random values or pixels are drawn.
         half_width: How wide the 95 % interval of the mean Dice over repeats may be to either
-            side: each point takes as many repeats as that needs, ``repeats`` at most; 0 takes all.
+            side: each point takes as many repeats as that needs, ``repeats`` at most, and every
+            second one has the opposite values of the one before; 0 takes all, independent.
         values_like: Name of the attack whose random values are used, so that a control differs
             from its attack in the pixels alone; its own name where empty. Both must draw the
             same kind of values from the same range, and both or none in pairs.

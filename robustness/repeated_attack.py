@@ -11,8 +11,9 @@ from robustness.attack import Attack, AttackBatch
 
 # Repeats that stop by themselves come in pairs, so that values can come with their opposites.
 PAIR = 2
-# Two pairs: repeats from which the number of further ones is estimated.
-FIRST_REPEATS = 2 * PAIR
+# From so many the number of further ones is estimated: two are too few where one slice decides.
+FIRST_PAIRS = 3
+FIRST_REPEATS = FIRST_PAIRS * PAIR
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ Two stages: the spread between the first pairs of repeats says how many each poi
 takes in all. An interval that is planned like this has the width and the confidence asked for,
 which stopping as soon as one looks narrow has not. Random numbers of different slices are
 independent, so that the variance of the mean Dice is the sum of what each slice has to it: many
-degrees of freedom from two pairs.
+degrees of freedom from few pairs. Where a single slice has nearly all of it, so that chance decides
+how large that looks, the confidence is some percent less.
 
 References:
     Stein, A two-sample test for a linear hypothesis whose power is independent of the variance,
     Annals of Mathematical Statistics 16, 1945. Satterthwaite, An approximate distribution of
-    estimates of variance components, Biometrics Bulletin 2, 1946. Johnson, Rust, Population
-    inferences and variance estimation for NAEP data, Journal of Educational Statistics 17, 1992.
+    estimates of variance components, Biometrics Bulletin 2, 1946.
 """
 
 import json
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from robustness.attack import Attack
-from robustness.contrasts import PartialContrasts
-from robustness.counts import FIELDS, PartialCounts, Row
+from robustness.counts import FIELDS, PartialCounts, Row, added_up
+from robustness.pair_counts import PartialPairCounts
 from robustness.plan import Plan, further_plan, make_plan
-from robustness.repeated_attack import FIRST_REPEATS, PAIR, RepeatedAttack
+from robustness.repeated_attack import FIRST_PAIRS, FIRST_REPEATS, PAIR, RepeatedAttack
 
 Floats = NDArray[np.float64]
 
@@ -40,13 +40,13 @@ class Pass:
         rows: The disturbances, in the order of the sums.
         counts: Of each process.
         bins: Of each process, from ``CalibrationTable.partial``.
-        contrasts: Of each process.
+        pairs: What the first pairs of repeats count, of each process.
     """
 
     rows: tuple[Row, ...]
     counts: tuple[PartialCounts, ...]
     bins: tuple[np.ndarray, ...]
-    contrasts: tuple[PartialContrasts, ...]
+    pairs: tuple[PartialPairCounts, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Repeated:
     Attributes:
         repeats: How often at each point.
         half_widths: How wide the 95 % interval of the mean Dice over repeats is to either side, at
-            each point.
+            each point, by the spread of the first pairs of repeats.
         asked: How wide it may be.
     """
 
@@ -74,7 +74,7 @@ def first_plan(attacks: Sequence[Attack]) -> Plan:
     """The plan of the first stage: of attacks that stop by themselves only the first repeats.
 
     Raises:
-        ValueError: As in :func:`robustness.engine.make_plan`.
+        ValueError: As in :func:`robustness.plan.make_plan`.
     """
     stopping = _stopping(attacks)
     return make_plan(attacks, {name: _first(attack) for name, attack in stopping.items()})
@@ -122,80 +122,76 @@ def repeats_text(repeated: Mapping[str, Repeated]) -> str:
     return json.dumps({name: asdict(found) for name, found in repeated.items()}, sort_keys=True)
 
 
-def interval_of_a_pair(differences: Floats) -> Floats:
+def interval_of_a_pair(shares: Floats) -> Floats:
     """How wide the 95 % interval of the mean Dice of one pair of repeats is to either side.
 
     That of ``n`` pairs is narrower by the square root of ``n``.
 
     Args:
-        differences: Between the means of two pairs, of what each slice has to the mean Dice, which
-            is the sum over slices: shape ``(..., slices)``.
+        shares: What each slice has to the mean Dice of some pairs, shape ``(..., pairs, slices)``;
+            the mean Dice is the sum over slices, up to a constant.
 
     Returns:
         Shape ``(...)``.
     """
+    freedom_of_a_slice = shares.shape[-2] - 1
     # In order, so that rounding is the same however slices are spread over processes.
-    variances = np.sort(differences**2 / 2, axis=-1)
+    variances = np.sort(shares.var(axis=-2, ddof=1), axis=-1)
     total = variances.sum(axis=-1)
-    squares = (variances**2).sum(axis=-1)
-    freedom = np.divide(total**2, squares, out=np.ones_like(total), where=squares > 0)
-    # For many variances of one degree of freedom each Satterthwaite's number is a third of what it
-    # should be: the square of such a one is three times too large on average. Johnson and Rust's
-    # factor mends that; with his number in place of that of the slices it is careful with few.
-    freedom = np.maximum(freedom * (3.16 - 2.77 / np.sqrt(freedom)), 1.0)
+    squares = (variances**2).sum(axis=-1) / freedom_of_a_slice
+    freedom = np.divide(
+        total**2, squares, out=np.full_like(total, freedom_of_a_slice), where=squares > 0
+    )
     quantile = stats.t.ppf((1 + _LEVEL) / 2, freedom)
     return np.asarray(quantile * np.sqrt(total), dtype=np.float64)
 
 
 def _enough(of_a_pair: Floats, attack: RepeatedAttack) -> NDArray[np.int64]:
     """How many repeats each point takes, so that its interval is as narrow as asked for."""
-    pairs = np.ceil((of_a_pair / attack.half_width) ** 2)
-    return (PAIR * pairs).clip(FIRST_REPEATS, attack.repeats).astype(np.int64)
+    # Cut before it is squared: what is asked for may be as small as a number can be.
+    ratio = np.minimum(of_a_pair / attack.half_width, attack.repeats)
+    repeats = (PAIR * np.ceil(ratio**2)).clip(FIRST_REPEATS, attack.repeats)
+    return np.asarray(repeats, dtype=np.int64)
 
 
 def _interval_of_a_pair(first: Pass, attack: RepeatedAttack) -> Floats:
-    """The interval of one pair at each point, by what the first two differ in on each slice."""
+    """The interval of one pair at each point, by what the first ones count on each slice."""
     wanted = [(attack.name, point) for point in range(len(attack.points))]
-    weights = [_weights(first, *point) for point in wanted]
-    parts = []
-    for part in first.contrasts:
-        if not part.cases:
-            continue
-        places = [part.points.index(point) for point in wanted]
-        # Sums over a pair: points, slices, classes.
-        true, predicted = np.moveaxis(part.differences[places] / PAIR, -1, 0)
-        rising = np.stack([[each[case][0] for case in part.cases] for each in weights])
-        falling = np.stack([[each[case][1] for case in part.cases] for each in weights])
-        parts.append((rising * true - falling * predicted).sum(axis=-1))
-    return interval_of_a_pair(np.concatenate(parts, axis=-1))
-
-
-def _weights(first: Pass, attack: str, point: int) -> dict[str, tuple[Floats, Floats]]:
-    """How the mean Dice changes with true positives and with predicted pixels, by case and class.
-
-    Dice is ``2 tp / (predicted + truth)``; these are its derivatives, the second one with its sign
-    turned, at the mean counts of the first repeats. The mean is over the cases that have a Dice in
-    each of them, then over classes.
-    """
-    rows = [
-        place
-        for place, row in enumerate(first.rows)
-        if (row.attack, row.point_index) == (attack, point)
-    ]
-    cases = sorted({case for part in first.counts for case in part.cases})
-    classes = max(part.sums.shape[2] for part in first.counts)
-    sums = np.zeros((len(rows), len(cases), classes, len(FIELDS)), np.int64)
-    for part in first.counts:
+    cases, rising, falling = _slopes(first, wanted)
+    slots = {case: slot for slot, case in enumerate(cases)}
+    shares = [np.zeros((len(wanted), FIRST_PAIRS, 0))]
+    for part in first.pairs:
         if part.cases:
-            sums[:, [cases.index(case) for case in part.cases]] += part.sums[rows]
-    tp, fp, fn = (sums[..., FIELDS.index(name)] for name in ("tp", "fp", "fn"))
+            places = [part.points.index(point) for point in wanted]
+            of_slice = [slots[case] for case in part.cases]
+            # Of an average repeat of a pair: points, pairs, slices, classes.
+            true, predicted = np.moveaxis(part.sums[places] / PAIR, -1, 0)
+            both = rising[:, None, of_slice] * true - falling[:, None, of_slice] * predicted
+            shares.append(both.sum(axis=-1))
+    return interval_of_a_pair(np.concatenate(shares, axis=-1))
+
+
+def _slopes(first: Pass, wanted: Sequence[tuple[str, int]]) -> tuple[list[str], Floats, Floats]:
+    """How the mean Dice rises with true positives and falls with predicted pixels.
+
+    Dice is ``2 tp / (predicted + truth)``: these are its derivatives at the mean counts of the
+    first repeats. The mean is that of :func:`robustness.curves.mean_curves`: over the cases that
+    have a Dice in any repeat, then over the classes that any case has.
+
+    Returns:
+        The cases, and both slopes, shape ``(points, cases, K)``.
+    """
+    classes = max(part.sums.shape[2] for part in first.counts)
+    cases, sums = added_up(first.counts, len(first.rows), classes)
+    of_row = [(row.attack, row.point_index) for row in first.rows]
+    of_point = np.stack([sums[[row == point for row in of_row]].mean(axis=0) for point in wanted])
+    tp, fp, fn = (of_point[..., FIELDS.index(name)] for name in ("tp", "fp", "fn"))
     whole = 2 * tp + fp + fn
-    known = (whole > 0).all(axis=0)
-    share = known / (np.maximum(known.sum(axis=0), 1) * classes)
-    whole_mean = np.where(known, whole.mean(axis=0), 1.0)
-    dice = 2 * tp.mean(axis=0) / whole_mean
-    rising, falling = share * 2 / whole_mean, share * dice / whole_mean
-    return {case: (rising[slot], falling[slot]) for slot, case in enumerate(cases)}
+    known = whole > 0
+    cases_known = known.sum(axis=1, keepdims=True)
+    classes_known = (cases_known > 0).sum(axis=2, keepdims=True)
+    share = known / np.maximum(cases_known * classes_known, 1) / np.where(known, whole, 1.0)
+    return cases, 2 * share, share * np.divide(2 * tp, whole, out=np.zeros_like(tp), where=known)
 
 
 def _first(attack: RepeatedAttack) -> list[range]:
@@ -223,4 +219,4 @@ def _joined(first: Pass, second: Pass, rows: tuple[Row, ...]) -> Pass:
         np.concatenate([one, other])[order]
         for one, other in zip(first.bins, second.bins, strict=True)
     ]
-    return Pass(rows, tuple(counts), tuple(bins), first.contrasts)
+    return Pass(rows, tuple(counts), tuple(bins), first.pairs)

@@ -42,7 +42,7 @@ def test_each_point_has_as_many_repeats_as_were_said(
     found = evaluated(
         new_logger,
         CountAttack("drawn", (1, 60), repeats=30, half_width=0.002),
-        CountAttack("narrow", (60,), repeats=6, half_width=1e-6),
+        CountAttack("narrow", (60,), repeats=8, half_width=1e-6),
         CountAttack("all", (60,), repeats=3),
     )
     kept = json.loads(found.metadata["repeats"])
@@ -54,14 +54,14 @@ def test_each_point_has_as_many_repeats_as_were_said(
     }
     assert made["drawn"] == kept["drawn"]["repeats"]
     assert max(made["drawn"]) > FIRST_REPEATS
-    assert made["narrow"] == [6]
+    assert made["narrow"] == [8]
     assert made["all"] == [3]
     # Both passes together have each slice once.
     slices = frame.groupby(["attack", "point_index", "repeat"])["slices_all"].sum()
     assert set(slices) == {frame.loc[frame["attack"] == CLEAN, "slices_all"].sum()}
     said = capsys.readouterr().out
     least, most = min(kept["drawn"]["repeats"]), max(kept["drawn"]["repeats"])
-    assert f"drawn {least} to {most}, narrow 6" in said
+    assert f"drawn {least} to {most}, narrow 8" in said
     assert "further repeats of 2 attacks" in said
     assert "the mean Dice of narrow is known within +-0." in said
 

@@ -74,12 +74,12 @@ WRONG: dict[str, tuple[Callable[[], Attack], str]] = {
         "half_width is -0.1, expected a difference of Dice from 0 to below 1",
     ),
     "width of few": (
-        lambda: CountAttack("a", (1,), repeats=3, half_width=0.01),
-        "repeats is 3, expected an even number of 4 or more, since half_width takes pairs",
+        lambda: CountAttack("a", (1,), repeats=4, half_width=0.01),
+        "repeats is 4, expected an even number of 6 or more, since half_width takes pairs",
     ),
     "width of odd": (
         lambda: LevelAttack("a", (1.0,), ranking="random", repeats=9, half_width=0.01),
-        "repeats is 9, expected an even number of 4 or more, since half_width takes pairs",
+        "repeats is 9, expected an even number of 6 or more, since half_width takes pairs",
     ),
     "idle range": (
         lambda: CountAttack("a", (1,), value=0.2, low=-3.0),
@@ -119,7 +119,7 @@ def test_a_control_has_its_values_from_an_attack_of_the_list() -> None:
             r"values_like is values, uniform in \[2.0, 4.0\), expected an attack with its own",
         ),
         (
-            [replace(VALUES, half_width=0.1), CONTROL],
+            [replace(VALUES, half_width=0.1, repeats=6), CONTROL],
             r"uniform in \[2.0, 3.0\) in pairs \(half_width above 0\), expected an attack",
         ),
     ):

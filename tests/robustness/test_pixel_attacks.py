@@ -113,7 +113,7 @@ def test_of_a_pair_of_repeats_the_second_has_the_opposite_values(value: str) -> 
     batch = pixel_batch(channels=1)
     alone = replace(VALUES, value=value)
     single = disturbed(alone, batch)
-    paired = disturbed(replace(alone, half_width=0.01), batch)
+    paired = disturbed(replace(alone, half_width=0.01, repeats=6), batch)
     pixels = batch.ranked_pixels("gradient", 10)
     for point, count in enumerate(VALUES.counts):
         for repeat in (0, 2):
@@ -131,7 +131,8 @@ def test_of_a_pair_of_repeats_the_second_has_the_opposite_values(value: str) -> 
 def test_a_control_differs_from_its_attack_in_the_pixels_alone(half_width: float) -> None:
     batch = pixel_batch(channels=1)
     attacked, control = (
-        disturbed(replace(one, half_width=half_width), batch) for one in (VALUES, CONTROL)
+        disturbed(replace(one, half_width=half_width, repeats=6), batch)
+        for one in (VALUES, CONTROL)
     )
     elsewhere = 0
     for place, image in attacked.items():
