@@ -47,12 +47,7 @@ class _Passes:
             batch_size=self.bare.batch_size,
             on_slices=self.on_slices,
         )
-        return Pass(
-            plan.rows,
-            (found.counts.partial(),),
-            (found.calibration.partial(),),
-            (found.pairs.partial(),),
-        )
+        return Pass.of(plan, found)
 
 
 def measure(

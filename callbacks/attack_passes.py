@@ -77,12 +77,7 @@ class AttackPasses:
                 on_slices=heeding_sigterm(self._trainer, advance),
             )
         self.distances += gather(found.distances.partial())
-        return Pass(
-            plan.rows,
-            tuple(gather(found.counts.partial())),
-            tuple(gather(found.calibration.partial())),
-            tuple(gather(found.pairs.partial())),
-        )
+        return Pass.of(plan, found, gather)
 
     def _batches(self, plan: Plan) -> Iterator[Batch]:
         """The batches, shown to the one who chooses slices for pictures as they pass first."""

@@ -16,12 +16,14 @@ References:
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from robustness.attack import Attack
+from robustness.counter import Measured
 from robustness.counts import FIELDS, PartialCounts, Row, added_up
 from robustness.pair_counts import PartialPairCounts
 from robustness.plan import Plan, further_plan, make_plan
@@ -47,6 +49,27 @@ class Pass:
     counts: tuple[PartialCounts, ...]
     bins: tuple[np.ndarray, ...]
     pairs: tuple[PartialPairCounts, ...]
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        found: Measured,
+        gather: Callable[[Any], Sequence[Any]] = lambda part: [part],
+    ) -> "Pass":
+        """What was measured by a plan.
+
+        Args:
+            plan: What was done to every slice.
+            found: What this process has measured.
+            gather: Gives the parts of all processes for that of this one; there is one by default.
+        """
+        return cls(
+            plan.rows,
+            tuple(gather(found.counts.partial())),
+            tuple(gather(found.calibration.partial())),
+            tuple(gather(found.pairs.partial())),
+        )
 
 
 @dataclass(frozen=True)
